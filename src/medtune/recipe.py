@@ -1,0 +1,314 @@
+"""The recipe: one YAML file that says what to train on what, checked before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medtune.errors import MedtuneError
+
+Metric = Literal[
+    "perplexity", "bleu", "rouge_l", "condition", "specialist", "urgency", "structure"
+]
+Column = Literal["question", "answer", "condition", "specialist", "urgency", "system"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ModelSection(_Section):
+    """Which base model, and how it is held in memory."""
+
+    base: str = "embedded"
+    """``embedded``, a local folder, or a Hub id such as ``TinyLlama/TinyLlama-1.1B-Chat-v1.0``."""
+    revision: str = "main"
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """``nf4`` makes LoRA into QLoRA; it is 4-bit NormalFloat."""
+    double_quantization: bool = True
+    """Quantise the quantisation constants too (``nf4`` only): 0.4 bits less a parameter."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the arithmetic runs in; ``auto`` is bfloat16 where the machine has it."""
+    chat_template: str = "auto"
+    """``auto`` is the model's own; otherwise the path of a Jinja file."""
+
+
+class DataSection(_Section):
+    """Where the dialogues come from and how they are split."""
+
+    source: str = "builtin:consultations"
+    """``builtin:consultations``, a csv, json, jsonl or parquet file, a folder of them, or a Hub id."""
+    columns: dict[Column, str | list[str]] = {}
+    """Which column of the source is the question, the answer, the condition ...; a list of
+    columns is joined with blank lines.  Empty: recognised by their names."""
+    system: str | None = None
+    """A system turn put before every question, in training as in chat."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Use this many rows, drawn at random with ``seed``."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    max_length: Annotated[int, Field(ge=16)] = 512
+    """Tokens of question and answer together, as the model sees them."""
+    overlong: Literal["drop", "error"] = "drop"
+    """What becomes of a row longer than ``max_length``.  An answer is never cut."""
+    seed: int = 42
+
+    @model_validator(mode="after")
+    def _room_for_training(self) -> DataSection:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must leave rows to train on (below 1)")
+        return self
+
+
+class AdapterSection(_Section):
+    """The low-rank adapter that is trained."""
+
+    method: Literal["lora"] = "lora"
+    rank: Annotated[int, Field(ge=1)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    targets: list[str] | Literal["all-linear"] = "all-linear"
+    """The projections that get an adapter, for example ``[q_proj, v_proj]``."""
+
+
+class TrainingSection(_Section):
+    """How long and how fast."""
+
+    epochs: Annotated[float, Field(gt=0)] = 1
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many optimizer steps, whatever ``epochs`` says."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    optimizer: Literal[
+        "adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"
+    ] = "adamw_torch"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    packing: bool = False
+    """Put several dialogues in one row of ``max_length`` tokens, without leakage between them."""
+    gradient_checkpointing: bool = False
+    evaluate_every: Annotated[float, Field(gt=0)] = 0.2
+    """Below 1 a share of the run, otherwise steps: validation loss and a checkpoint."""
+    early_stopping: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many evaluations without a better validation loss."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    seed: int = 42
+
+
+class EvaluationSection(_Section):
+    """What is measured on the test split, for the base and for the tuned model."""
+
+    metrics: list[Metric] = list(get_args(Metric))
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Measure on this many test rows at most, drawn with the data seed."""
+    samples: Annotated[int, Field(ge=0)] = 10
+    """Answers shown side by side in the report."""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    compare_with: Literal["base"] = "base"
+
+
+class TrackingSection(_Section):
+    report_to: Literal["none", "wandb", "tensorboard", "trackio", "mlflow"] = "none"
+
+
+class Recipe(_Section):
+    """Everything that a run needs to be repeated."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    model: ModelSection = ModelSection()
+    data: DataSection = DataSection()
+    adapter: AdapterSection = AdapterSection()
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    tracking: TrackingSection = TrackingSection()
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with Medtune, by name."""
+    folder = Path(str(resources.files("medtune") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe and apply ``section.key=value`` overrides.
+
+    Args:
+        name_or_path: a YAML file, or the name of a shipped recipe.
+        overrides: for example ``["training.learning_rate=1e-4", "data.limit=500"]``; values
+            are YAML.
+
+    Raises:
+        MedtuneError: the file is missing or is no YAML, a key is wrong (named with file, line
+            and the nearest right key), or a value is not allowed (named with what is).
+    """
+    path = Path(name_or_path)
+    if not path.suffix and not path.exists():
+        path = _shipped(str(name_or_path))
+    text = _read(path)
+    tree, lines = _parse(path, text)
+    _check_keys(tree, lines, str(path))
+    for override in overrides or []:
+        _apply(tree, override)
+    tree.setdefault("name", path.stem)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise MedtuneError(_explain(error, lines, str(path)), exit_code=2) from None
+
+
+def _shipped(name: str) -> Path:
+    recipes = shipped_recipes()
+    if name in recipes:
+        return recipes[name]
+    raise MedtuneError(
+        f"There is no recipe file or shipped recipe {name!r}{_nearest(name, recipes)}; "
+        "`medtune recipes` lists the shipped ones.",
+        exit_code=2,
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MedtuneError(
+            f"The recipe {path} does not exist; check the path, or see `medtune recipes`.",
+            exit_code=2,
+        ) from None
+    except UnicodeDecodeError as error:
+        raise MedtuneError(
+            f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8 text.", exit_code=2
+        ) from None
+    except OSError as error:
+        raise MedtuneError(f"{path} cannot be read: {error.strerror}.", exit_code=2) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 floats: ``1e-4`` is a number, not a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    __import__("re").compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """The tree of the YAML, and the line of every key."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        tree = yaml.load(text, Loader=_Loader) if node else {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise MedtuneError(f"{path}{where}: this is no valid YAML: {problem}.", exit_code=2) from None
+    if not isinstance(tree, dict):
+        raise MedtuneError(
+            f"{path}: a recipe is a list of `section: ...` entries; see `medtune recipes show`.",
+            exit_code=2,
+        )
+    lines: dict[tuple[str, ...], int] = {}
+
+    def walk(node: Any, above: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                lines[(*above, key.value)] = key.start_mark.line + 1
+                walk(value, (*above, key.value))
+
+    walk(node, ())
+    return tree, lines
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    return {
+        name: field.annotation
+        for name, field in Recipe.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+
+
+def _check_keys(tree: dict[str, Any], lines: dict[tuple[str, ...], int], where: str) -> None:
+    """Complain of the first key that no section has."""
+    sections = _sections()
+    for key, value in tree.items():
+        if key not in Recipe.model_fields:
+            raise MedtuneError(
+                f"{_at(where, lines, (str(key),))}: a recipe has no key {key!r}"
+                f"{_nearest(str(key), Recipe.model_fields)}.",
+                exit_code=2,
+            )
+        if key in sections and not isinstance(value, dict):
+            raise MedtuneError(
+                f"{_at(where, lines, (key,))}: {key!r} is a section; write its keys under it, "
+                f"for example `{key}: {{{next(iter(sections[key].model_fields))}: ...}}`.",
+                exit_code=2,
+            )
+        for inner in value if key in sections else ():
+            if inner not in sections[key].model_fields:
+                raise MedtuneError(
+                    f"{_at(where, lines, (key, str(inner)))}: section {key!r} has no key "
+                    f"{inner!r}{_nearest(str(inner), sections[key].model_fields)}.",
+                    exit_code=2,
+                )
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise MedtuneError(
+            f"{override!r} is no override; write section.key=value, "
+            "for example training.learning_rate=1e-4.",
+            exit_code=2,
+        )
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise MedtuneError(f"The value in {override!r} is no valid YAML.", exit_code=2) from None
+    branch: dict[str, Any] = {}
+    node = branch
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+    node[keys[-1]] = value
+    _check_keys(branch, {}, f"override {override!r}")
+    node = tree
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+    node[keys[-1]] = value
+
+
+def _explain(error: ValidationError, lines: dict[tuple[str, ...], int], where: str) -> str:
+    first = error.errors()[0]
+    location = tuple(str(part) for part in first["loc"])
+    dotted = ".".join(location)
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+    place = _at(where, lines, location)
+    if first["type"] == "missing":
+        return f"{place}: {dotted} is missing; add it."
+    return f"{place}: {dotted} cannot be {first['input']!r}; {message[:1].lower()}{message[1:]}."
+
+
+def _at(where: str, lines: dict[tuple[str, ...], int], location: tuple[str, ...]) -> str:
+    for length in range(len(location), 0, -1):
+        if location[:length] in lines:
+            return f"{where}, line {lines[location[:length]]}"
+    return where
+
+
+def _nearest(word: str, known: Any) -> str:
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
