@@ -1,0 +1,1 @@
+"""Read, clean and split dialogues: what a model learns is what is in the rows."""

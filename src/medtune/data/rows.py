@@ -1,0 +1,51 @@
+"""One prepared dialogue, and the parquet files that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from medtune.run import Run, SplitName, whole
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question and its answer; a label that the source does not have is empty."""
+
+    id: str
+    question: str
+    answer: str
+    condition: str = ""
+    specialist: str = ""
+    urgency: str = ""
+    kind: str = ""
+    system: str = ""
+    tokens: int = 0
+    """Length of prompt and answer as the model sees them."""
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as parquet, whole or not at all."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    types = {"tokens": pa.int64()}
+    schema = pa.schema([(f.name, types.get(f.name, pa.string())) for f in fields(Row)])
+    with whole(path) as part:
+        parquet.write_table(pa.Table.from_pylist([asdict(r) for r in rows], schema), part)
+
+
+def read_split(run: Run, split: SplitName) -> list[Row]:
+    """The prepared rows of a split.
+
+    Raises:
+        MedtuneError: the run has not been prepared.
+    """
+    from pyarrow import parquet
+
+    path = run.require(
+        run.split_file(split),
+        f"The run {run.name!r} has no prepared {split} rows; start with `medtune prepare`.",
+    )
+    return [Row(**row) for row in parquet.read_table(path).to_pylist()]

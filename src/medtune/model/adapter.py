@@ -1,0 +1,51 @@
+"""The low-rank adapter: which projections get one, and how it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from medtune.errors import MedtuneError
+from medtune.recipe import AdapterSection
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel
+
+
+def projections(model: PreTrainedModel) -> list[str]:
+    """The names of the model's linear projections, without the output head."""
+    from torch import nn
+
+    names = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name != "lm_head"
+    }
+    return sorted(names)
+
+
+def lora_config(section: AdapterSection, model: PreTrainedModel) -> LoraConfig:
+    """The adapter as PEFT understands it.
+
+    Raises:
+        MedtuneError: a target does not exist in this model; the sentence names those that do.
+            (PEFT skips a missing target in silence as long as one other matches.)
+    """
+    from peft import LoraConfig
+
+    if section.targets != "all-linear":
+        there = projections(model)
+        missing = [target for target in section.targets if target not in there]
+        if missing:
+            raise MedtuneError(
+                f"The model has no projection {', '.join(missing)}; "
+                f"adapter.targets can be {', '.join(there)}, or all-linear."
+            )
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=section.rank,
+        lora_alpha=section.alpha,  # type: ignore[arg-type]
+        lora_dropout=section.dropout,
+        target_modules=section.targets,
+        bias="none",
+    )

@@ -1,0 +1,180 @@
+"""Load a base model and its tokenizer from the package, a folder or the Hub."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medtune.embedded import BASE_FOLDER
+from medtune.errors import MedtuneError
+from medtune.hub import fetch
+from medtune.model.template import PLAIN_TEMPLATE
+from medtune.recipe import ModelSection
+from medtune.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+
+
+@cache
+def base_folder(base: str, revision: str = "main") -> Path:
+    """The folder with the base model: the embedded one, a local one, or one from the Hub.
+
+    Raises:
+        MedtuneError: there is no such base, or it cannot be fetched.
+    """
+    if base == "embedded":
+        return BASE_FOLDER
+    path = Path(base).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise MedtuneError(
+                f"The folder {base} holds no model: config.json is missing; name the folder with it."
+            )
+        return path
+    if path.is_absolute() or base.startswith(".") or base.count("/") != 1:
+        raise MedtuneError(
+            f"The base {base!r} does not exist; name a folder, a Hub id (owner/name), or `embedded`."
+        )
+    return fetch(base, "model", revision, _HUB_FILES)
+
+
+def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
+    """The tokenizer of the base, with a chat template and a padding token.
+
+    A base without a template gets a plain one.  A base without a padding token borrows one
+    that never ends a turn, where it has one; padding is masked out of attention and loss.
+    """
+    from transformers import AutoTokenizer
+
+    folder = base_folder(section.base, section.revision)
+    with _quiet(), _readable(folder):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    if section.chat_template != "auto":
+        path = Path(section.chat_template)
+        if not path.is_file():
+            raise MedtuneError(f"The chat template {path} does not exist; mend model.chat_template.")
+        tokenizer.chat_template = path.read_text(encoding="utf-8")
+    elif not tokenizer.chat_template:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_base(section: ModelSection) -> PreTrainedModel:
+    """The base model in evaluation mode, quantised if the section says so.
+
+    Raises:
+        MedtuneError: the base cannot be found, fetched or read.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = base_folder(section.base, section.revision)
+    dtype = resolve_dtype(section)
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
+    if section.quantization != "none":
+        options["quantization_config"] = _quantization(section, dtype)
+    if torch.cuda.is_available():
+        options["device_map"] = {"": 0}
+    with _quiet(), _readable(folder):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, **options)
+    model.config.use_cache = True
+    return model.eval()
+
+
+def load_tuned(run: Run) -> PreTrainedModel:
+    """The run's base with its adapter on top, not merged, in evaluation mode.
+
+    Raises:
+        MedtuneError: the run has not been trained to the end.
+    """
+    from peft import PeftModel
+
+    run.require(
+        run.adapter / "adapter_config.json",
+        f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
+    )
+    base = load_base(run.recipe().model)
+    with _quiet(), _readable(run.adapter):
+        model: Any = PeftModel.from_pretrained(base, str(run.adapter))
+    return model.eval()
+
+
+def resolve_dtype(section: ModelSection) -> torch.dtype:
+    """What the arithmetic runs in: ``auto`` is bfloat16 where the hardware multiplies it.
+
+    On a GPU without bfloat16 (T4, P100) ``auto`` is float16, on a CPU without it float32.
+    """
+    import torch
+
+    if section.dtype != "auto":
+        return getattr(torch, section.dtype)
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+
+
+@cache
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags or " bf16" in flags
+
+
+def _quantization(section: ModelSection, dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if section.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=section.double_quantization,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turn what the libraries raise on missing or broken files into a sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, json.JSONDecodeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise MedtuneError(f"{folder} cannot be loaded as a model: {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep progress bars and notices of the libraries out of the terminal while loading."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bitsandbytes = logging.getLogger("bitsandbytes")
+    before = bitsandbytes.level
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    bitsandbytes.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()
+        bitsandbytes.setLevel(before)

@@ -1,0 +1,1 @@
+"""Fine-tune a base on prepared rows with TRL, PEFT and bitsandbytes."""

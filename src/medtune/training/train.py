@@ -1,0 +1,289 @@
+"""``train``: an adapter for a base, from prepared rows, with TRL's trainer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import resource
+import shutil
+import time
+import warnings
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medtune.data.rows import read_split
+from medtune.errors import MedtuneError
+from medtune.model.adapter import lora_config
+from medtune.model.load import load_base, load_tokenizer, resolve_dtype
+from medtune.recipe import Recipe
+from medtune.run import Run, disk_error, whole
+from medtune.training.examples import Example, examples, to_dataset
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from trl import SFTConfig
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to; losses are mean cross-entropies per trained token."""
+
+    steps: int
+    seconds: float
+    tokens: int
+    """Tokens of the training rows that were seen, without padding."""
+    tokens_per_second: float
+    peak_memory_bytes: int
+    train_loss: float
+    validation_loss_before: float
+    validation_loss: float
+    """Of the weights that were kept: the best evaluation."""
+    trainable_parameters: int
+    total_parameters: int
+    stopped_early: bool
+
+
+def train(recipe: Recipe, run: Run, *, resume: bool = False) -> Trained:
+    """Train the adapter and leave it in the run.
+
+    Args:
+        recipe: the whole recipe.
+        run: prepared; gets ``checkpoints/``, ``metrics.jsonl``, ``training.json``, ``adapter/``.
+        resume: go on from the newest whole checkpoint, if there is one.
+
+    Raises:
+        MedtuneError: the rows do not fit the model, the disk is full, the loss is ruined, or the
+            training was interrupted (then the sentence says how to go on).
+    """
+    tokenizer = load_tokenizer(recipe.model)
+    length = recipe.data.max_length
+    rows = {
+        split: examples(tokenizer, read_split(run, split), length)
+        for split in ("train", "validation")
+    }
+    checkpoint = _newest_checkpoint(run.checkpoints) if resume else None
+    if checkpoint is None:
+        _start_afresh(run)
+    _check_room(run)
+    try:
+        return _train(recipe, run, tokenizer, rows, checkpoint)
+    except OSError as error:
+        raise disk_error(error, run.folder) from error
+
+
+def _train(
+    recipe: Recipe,
+    run: Run,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: dict[str, list[Example]],
+    checkpoint: Path | None,
+) -> Trained:
+    _quiet_libraries()
+    import torch
+    from transformers import EarlyStoppingCallback, set_seed
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+    from trl import SFTTrainer
+
+    from medtune.training.callbacks import (
+        Interruption,
+        LossGuard,
+        MetricsLog,
+        ProgressBar,
+        keep_until,
+    )
+
+    # Before the model: the adapter's start is drawn from this seed.
+    set_seed(recipe.training.seed)
+    model = load_base(recipe.model)
+    progress, guard, interruption = ProgressBar(), LossGuard(), Interruption()
+    watchers: list[Any] = [MetricsLog(run.metrics_file), progress, guard, interruption]
+    if recipe.training.early_stopping:
+        watchers.append(EarlyStoppingCallback(recipe.training.early_stopping))
+    trainer = SFTTrainer(
+        model=model,
+        args=_arguments(recipe, run, resuming=checkpoint is not None),
+        train_dataset=to_dataset(rows["train"]),
+        eval_dataset=to_dataset(rows["validation"]),
+        processing_class=tokenizer,
+        peft_config=lora_config(recipe.adapter, model),
+        callbacks=watchers,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    for parameter in trainer.model.parameters():
+        # TRL keeps the adapter of a quantised base in bfloat16, where a small step of the
+        # optimizer rounds to nothing.  The adapter is small: train it in float32.
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if checkpoint is not None:
+        keep_until(run.metrics_file, _step(checkpoint))
+    started = time.perf_counter()
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except KeyboardInterrupt:
+        raise _interrupted(run, None) from None
+    finally:
+        progress.close()
+        interruption.restore()
+    if guard.ruined_at is not None:
+        raise MedtuneError(
+            f"The loss was no number any more at step {guard.ruined_at}; the adapter of an earlier "
+            "training, if any, is unchanged. Try half the training.learning_rate."
+        )
+    if interruption.at_step is not None:
+        raise _interrupted(run, interruption.at_step)
+    seconds = time.perf_counter() - started
+    with whole(run.adapter) as part:
+        trainer.model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+    trained = _summary(trainer, run, rows["train"], seconds)
+    run.write_json(run.training_file, asdict(trained))
+    run.write_manifest(
+        training={"seed": recipe.training.seed, "dtype": str(resolve_dtype(recipe.model))},
+        threads=torch.get_num_threads(),
+    )
+    return trained
+
+
+def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
+    import torch
+    from trl import SFTConfig
+
+    section, gpu = recipe.training, torch.cuda.is_available()
+    dtype = resolve_dtype(recipe.model)
+    every = section.evaluate_every if section.evaluate_every < 1 else int(section.evaluate_every)
+    return SFTConfig(
+        output_dir=str(run.checkpoints),
+        num_train_epochs=section.epochs,
+        max_steps=section.max_steps or -1,
+        learning_rate=section.learning_rate,
+        lr_scheduler_type=section.schedule,
+        warmup_steps=section.warmup_steps,
+        weight_decay=section.weight_decay,
+        max_grad_norm=section.max_grad_norm,
+        optim=section.optimizer,
+        per_device_train_batch_size=section.batch_size,
+        per_device_eval_batch_size=max(section.batch_size, 8),
+        gradient_accumulation_steps=section.gradient_accumulation,
+        gradient_checkpointing=section.gradient_checkpointing,
+        packing=section.packing,
+        eval_packing=False,
+        # The rows were fitted by `prepare` and checked again: nothing is left to cut.
+        max_length=recipe.data.max_length if section.packing else None,
+        train_sampling_strategy="random" if section.packing else "group_by_length",
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16 and gpu,
+        use_cpu=not gpu,
+        dataloader_pin_memory=gpu,
+        eval_strategy="steps",
+        eval_steps=every,
+        eval_on_start=not resuming,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=section.keep_checkpoints,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=5,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=recipe.tracking.report_to,
+        run_name=recipe.name,
+        seed=section.seed,
+        data_seed=section.seed,
+    )
+
+
+def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Trained:
+    import torch
+
+    state = trainer.state
+    log = [json.loads(line) for line in run.metrics_file.read_text(encoding="utf-8").splitlines()]
+    validation = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    per_epoch = sum(len(row.input_ids) for row in rows)
+    tokens = round(per_epoch * (state.epoch or 0))
+    # Linux counts in KiB.  The peak is of the whole process, so of the demo it is an upper bound.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    parameters = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
+    trainable = sum(n for n, trained in parameters if trained)
+    return Trained(
+        steps=state.global_step,
+        seconds=round(seconds, 2),
+        tokens=tokens,
+        tokens_per_second=round(tokens / seconds, 1),
+        peak_memory_bytes=peak,
+        train_loss=sum(losses[-5:]) / max(1, len(losses[-5:])) if losses else math.nan,
+        validation_loss_before=validation[0],
+        validation_loss=min(validation[1:], default=validation[0]),
+        trainable_parameters=trainable,
+        total_parameters=trainer.model.get_base_model().num_parameters(),
+        stopped_early=state.global_step < state.max_steps,
+    )
+
+
+def _interrupted(run: Run, step: int | None) -> MedtuneError:
+    saved = f" after step {step}, which is saved" if step is not None else ""
+    return MedtuneError(
+        f"The training was interrupted{saved}; go on with "
+        f"`medtune train {run.recipe_file} --resume`."
+    )
+
+
+def _start_afresh(run: Run) -> None:
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    run.metrics_file.unlink(missing_ok=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; one that a kill left half-written is passed over."""
+    found = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
+    return max(found, key=_step, default=None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        with safe_open(checkpoint / "adapter_model.safetensors", "pt"):
+            pass
+        parts = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+        return all(zipfile.is_zipfile(checkpoint / part) for part in parts)
+    except (OSError, ValueError, SafetensorError):
+        return False
+
+
+def _check_room(run: Run) -> None:
+    """Room for the checkpoints of a small adapter; a larger one fails whole, when it is saved."""
+    needed = 64 * 2**20
+    free = shutil.disk_usage(run.folder).free
+    if free < needed:
+        raise MedtuneError(
+            f"Only {free / 2**20:.0f} MiB are free where {run.folder} lies, and the checkpoints "
+            f"need at least {needed / 2**20:.0f} MiB; free some space."
+        )
+
+
+def _quiet_libraries() -> None:
+    """Our own progress and sentences are enough; warnings of the libraries stay out."""
+    from datasets.utils.logging import disable_progress_bar
+    from transformers.utils import logging as transformers_logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    for name in ("trl", "accelerate", "bitsandbytes", "peft"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
