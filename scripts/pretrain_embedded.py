@@ -111,13 +111,13 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 def batch(tokenizer: PreTrainedTokenizerFast, step: int) -> torch.Tensor:
     """The rows of one step, (ROWS, WINDOW + 1): paragraphs end to end, each ``<s> ... </s>``."""
-    backend, needed = tokenizer.backend_tokenizer, ROWS * (WINDOW + 1)
+    needed = ROWS * (WINDOW + 1)
     ids: list[int] = []
     paragraphs = Prose(seed=step).paragraphs()
     while len(ids) < needed:
         texts = [next(paragraphs) for _ in range(64)]
-        for encoding in backend.encode_batch_fast(texts, add_special_tokens=False):
-            ids += [tokenizer.bos_token_id, *encoding.ids, tokenizer.eos_token_id]
+        for encoded in tokenizer(texts, add_special_tokens=False)["input_ids"]:
+            ids += [tokenizer.bos_token_id, *encoded, tokenizer.eos_token_id]
     return torch.tensor(ids[:needed]).view(ROWS, WINDOW + 1)
 
 
@@ -193,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, default=Path("pretraining"), help="checkpoints")
     parser.add_argument("--output", type=Path, default=BASE_FOLDER, help="the finished base")
-    parser.add_argument("--tokens", type=float, default=24e6, help="tokens to train on")
+    parser.add_argument("--tokens", type=float, default=10e6, help="tokens to train on")
     parser.add_argument("--compile", action="store_true", help="torch.compile: needs a C++ compiler")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)

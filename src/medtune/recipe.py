@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medtune.errors import MedtuneError
 
 Metric = Literal[
-    "perplexity", "bleu", "rouge_l", "condition", "specialist", "urgency", "structure"
+    "perplexity", "bleu", "rouge_l", "condition", "specialist", "structure"
 ]
 Column = Literal["question", "answer", "condition", "specialist", "urgency", "system"]
 
