@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from rich.progress import (
@@ -89,7 +89,7 @@ def train_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return fast
 
 
-def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def new_model() -> Any:
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -101,10 +101,9 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
             num_key_value_heads=5,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            attn_implementation="sdpa",
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
         )
     )
 
@@ -163,13 +162,15 @@ def optimizers(masters: dict[str, torch.Tensor]) -> list[torch.optim.Optimizer]:
     inside = [p for n, p in masters.items() if p.ndim == 2 and "embed" not in n]
     outside = [p for n, p in masters.items() if not (p.ndim == 2 and "embed" not in n)]
     return [
-        torch.optim.Muon(inside, lr=PEAK_LEARNING_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(
+            inside, lr=PEAK_LEARNING_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+        ),
         torch.optim.AdamW(outside, lr=PEAK_LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
 @torch.inference_mode()
-def cases_named(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int) -> float:
+def cases_named(model: Any, tokenizer: PreTrainedTokenizerFast, count: int) -> float:
     """The share of held-out cases whose condition the model names after the findings."""
     model.eval()
     knowledge, rng, right = load_knowledge(), Random(HELD_OUT_SEED), 0
@@ -190,11 +191,13 @@ def cases_named(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, cou
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Pre-train the embedded base from nothing.")
     parser.add_argument("--work", type=Path, default=Path("pretraining"), help="checkpoints")
     parser.add_argument("--output", type=Path, default=BASE_FOLDER, help="the finished base")
     parser.add_argument("--tokens", type=float, default=10e6, help="tokens to train on")
-    parser.add_argument("--compile", action="store_true", help="torch.compile: needs a C++ compiler")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile: needs a C++ compiler"
+    )
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
 
@@ -205,7 +208,7 @@ def main() -> None:
         if folder.exists()
         else train_tokenizer(folder)
     )
-    model = new_model(tokenizer).to(device)
+    model = new_model().to(device)
     masters = {n: p.detach().clone() for n, p in model.named_parameters()}  # float32
     model.to(torch.bfloat16)
     parameters = dict(model.named_parameters())
@@ -227,8 +230,9 @@ def main() -> None:
             "masters": masters,
             "optimizers": [t.state_dict() for t in trainers_],
         }
-        torch.save(state, f"{checkpoint}.part")
-        os.replace(f"{checkpoint}.part", checkpoint)
+        part = checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(checkpoint)
 
     body = torch.compile(model.model) if arguments.compile else model.model
     log = (arguments.work / "log.jsonl").open("a", buffering=1)
@@ -262,13 +266,19 @@ def main() -> None:
                     for name, master in masters.items():
                         parameters[name].copy_(master)
                 progress.update(task, advance=1, loss=loss.item())
-                entry = {"step": step, "loss": loss.item(), "seconds": time.perf_counter() - started}
+                entry = {
+                    "step": step,
+                    "loss": loss.item(),
+                    "seconds": time.perf_counter() - started,
+                }
                 if step % 250 == 249:
                     entry["cases_named"] = cases_named(model, tokenizer, 200)
                     save(step + 1)
                 log.write(json.dumps(entry) + "\n")
     except KeyboardInterrupt:
-        raise SystemExit(f"Stopped; the same command goes on from step {step // 250 * 250}.") from None
+        raise SystemExit(
+            f"Stopped; the same command goes on from step {step // 250 * 250}."
+        ) from None
 
     named = cases_named(model, tokenizer, 400)
     print(f"Findings to condition, 400 held-out cases in prose: {named:.1%}")

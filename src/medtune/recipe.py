@@ -12,9 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from medtune.errors import MedtuneError
 
-Metric = Literal[
-    "perplexity", "bleu", "rouge_l", "condition", "specialist", "structure"
-]
+Metric = Literal["perplexity", "bleu", "rouge_l", "condition", "specialist", "structure"]
 Column = Literal["question", "answer", "condition", "specialist", "urgency", "system"]
 
 
@@ -85,9 +83,9 @@ class TrainingSection(_Section):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     batch_size: Annotated[int, Field(ge=1)] = 4
     gradient_accumulation: Annotated[int, Field(ge=1)] = 1
-    optimizer: Literal[
-        "adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"
-    ] = "adamw_torch"
+    optimizer: Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"] = (
+        "adamw_torch"
+    )
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -215,7 +213,9 @@ def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[tuple[str, ...],
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise MedtuneError(f"{path}{where}: this is no valid YAML: {problem}.", exit_code=2) from None
+        raise MedtuneError(
+            f"{path}{where}: this is no valid YAML: {problem}.", exit_code=2
+        ) from None
     if not isinstance(tree, dict):
         raise MedtuneError(
             f"{path}: a recipe is a list of `section: ...` entries; see `medtune recipes show`.",
@@ -311,4 +311,4 @@ def _at(where: str, lines: dict[tuple[str, ...], int], location: tuple[str, ...]
 
 def _nearest(word: str, known: Any) -> str:
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    return f" (did you mean {matches[0]!r}?)" if matches else f" (there are {', '.join(known)})"

@@ -27,9 +27,19 @@ from medtune.recipe import Recipe, load_recipe
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
-_PACKAGES = (
-    "medtune torch transformers trl peft bitsandbytes accelerate datasets daft sacrebleu rouge-score"
-).split()
+_PACKAGES = [
+    "medtune",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "daft",
+    "sacrebleu",
+    "rouge-score",
+]
 
 
 @dataclass(frozen=True)
@@ -104,16 +114,9 @@ class Run:
     def exports(self) -> Path:
         return self.folder / "exports"
 
-    @classmethod
-    def create(cls, recipe: Recipe, root: Path = Path("runs")) -> Run:
-        """The run folder of a recipe, made if need be, with the resolved recipe in it.
-
-        A run that exists is used again; its recipe is replaced by this one.
-        """
-        run = cls(root / recipe.name)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.write_text(run.recipe_file, recipe.to_yaml())
-        return run
+    def keep(self, recipe: Recipe) -> None:
+        """Write the resolved recipe into the run; an earlier one is replaced."""
+        self.write_text(self.recipe_file, recipe.to_yaml())
 
     @classmethod
     def open(cls, name_or_path: str | Path, root: Path = Path("runs")) -> Run:
@@ -191,7 +194,7 @@ def whole(path: Path) -> Iterator[Path]:
         yield part
         if part.is_dir() and path.is_dir():
             shutil.rmtree(path)
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         raise disk_error(error, path) from error
     finally:

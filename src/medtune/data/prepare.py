@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,8 @@ def prepare(
     if section.source == BUILTIN:
         splits = read_builtin(section)
         mapping: dict[str, Any] = {}
-        splits = {name: _usable(rows, dropped) for name, rows in splits.items()}
+        for name in SPLITS:
+            splits[name] = _usable(splits[name], dropped)
     else:
         rows, mapping = read_rows(section)
         say(f"{len(rows):,} rows read; {_mapping_sentence(mapping)}")
@@ -64,7 +66,9 @@ def prepare(
             rows = Random(section.seed).sample(rows, section.limit)
         splits = split_rows(rows, section.validation, section.test, section.seed)
     longest_system = max((len(r.system) for rows in splits.values() for r in rows), default=0)
-    fitted = {name: _fitting(rows, section, tokenizer, dropped) for name, rows in splits.items()}
+    fitted: dict[SplitName, list[Row]] = {
+        name: _fitting(splits[name], section, tokenizer, dropped) for name in SPLITS
+    }
     for name in SPLITS:
         if not fitted[name]:
             raise MedtuneError(
@@ -92,6 +96,19 @@ def prepare(
         f"validate, {prepared.counts['test']:,} to test; dropped: {_reasons(dropped) or 'none'}."
     )
     return prepared
+
+
+def is_prepared(section: DataSection, run: Run) -> bool:
+    """Whether the run holds rows made with these very settings.
+
+    A local source that was changed since then counts as other settings.
+    """
+    if not run.card_json.exists() or not all(run.split_file(s).exists() for s in SPLITS):
+        return False
+    if run.read_json(run.card_json)["settings"] != section.model_dump(mode="json"):
+        return False
+    source = Path(section.source).expanduser()
+    return not source.is_file() or source.stat().st_mtime <= run.card_json.stat().st_mtime
 
 
 def _usable(rows: Iterable[Row], dropped: list[tuple[Row, str]]) -> list[Row]:

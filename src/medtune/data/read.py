@@ -143,7 +143,9 @@ def _json_list(path: Path) -> list[dict[str, Any]]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise MedtuneError(f"{path}, line {error.lineno}: this is no valid JSON: {error.msg}.") from None
+        raise MedtuneError(
+            f"{path}, line {error.lineno}: this is no valid JSON: {error.msg}."
+        ) from None
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise MedtuneError(
             f"{path} must hold a list of objects; for one object per line name it .jsonl."
@@ -171,7 +173,9 @@ def _explain_json_line(path: Path) -> None:
 def _recognised(names: list[str], path: Path) -> dict[Column, str | list[str]]:
     for shape in _KNOWN_SHAPES:
         if all(name in names for name in _named(shape)):
-            labels = {label: label for label in _LABELS if label in names and label not in shape}
+            labels: dict[Column, str | list[str]] = {
+                label: label for label in _LABELS if label in names and label not in shape
+            }
             return {**shape, **labels}
     raise MedtuneError(
         f"{path} has the columns {', '.join(names)}; say which is which, "
@@ -179,12 +183,12 @@ def _recognised(names: list[str], path: Path) -> dict[Column, str | list[str]]:
     )
 
 
-def _check_columns(
-    mapping: dict[Column, str | list[str]], names: list[str], path: Path
-) -> None:
+def _check_columns(mapping: dict[Column, str | list[str]], names: list[str], path: Path) -> None:
     for needed in ("question", "answer"):
         if needed not in mapping:
-            raise MedtuneError(f"data.columns does not say which column is the {needed}; add it.", 2)
+            raise MedtuneError(
+                f"data.columns does not say which column is the {needed}; add it.", 2
+            )
     for name in _named(mapping):
         if name not in names:
             raise MedtuneError(
@@ -193,7 +197,9 @@ def _check_columns(
 
 
 def _named(mapping: dict[Column, str | list[str]]) -> list[str]:
-    return [n for value in mapping.values() for n in (value if isinstance(value, list) else [value])]
+    return [
+        n for value in mapping.values() for n in (value if isinstance(value, list) else [value])
+    ]
 
 
 def _mapped(
@@ -214,7 +220,9 @@ def _mapped(
 
     count = len(next(iter(columns.values()), []))
     for index in range(count):
-        row = Row(id=str(start + index), question=cell("question", index), answer=cell("answer", index))
+        row = Row(
+            id=str(start + index), question=cell("question", index), answer=cell("answer", index)
+        )
         labels = {label: cell(label, index) for label in _LABELS}
         labels["system"] = labels["system"] or section.system or ""
         yield replace(row, **labels)

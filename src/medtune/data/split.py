@@ -27,7 +27,10 @@ def split_rows(
         groups.setdefault(question_key(row.question), []).append(row)
     keys = list(groups)
     Random(seed).shuffle(keys)
-    held_out = {"test": max(1, round(len(keys) * test)), "validation": max(1, round(len(keys) * validation))}
+    held_out = {
+        "test": max(1, round(len(keys) * test)),
+        "validation": max(1, round(len(keys) * validation)),
+    }
     if len(keys) <= sum(held_out.values()):
         raise MedtuneError(
             f"{len(keys)} different questions are too few to train, validate and test on; add rows."

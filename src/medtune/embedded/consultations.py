@@ -68,7 +68,7 @@ class _Frames:
 
 @cache
 def _frames(split: Split) -> _Frames:
-    text = resources.files(__package__).joinpath("frames.yaml").read_text(encoding="utf-8")
+    text = resources.files("medtune.embedded").joinpath("frames.yaml").read_text(encoding="utf-8")
     rows = yaml.safe_load(text)["test" if split == "unseen" else split]
     return _Frames(
         tuple(rows["symptoms"]),
@@ -159,9 +159,7 @@ class _Writer:
 
     def small_talk(self) -> Consultation:
         question, answer = self.rng.choice(self._frames.small_talk)
-        return Consultation(
-            self._roughen(question), answer, "small_talk", "", "", "", self.split
-        )
+        return Consultation(self._roughen(question), answer, "small_talk", "", "", "", self.split)
 
     def _row(
         self,

@@ -114,7 +114,7 @@ class Knowledge:
 
 
 def _load(name: str) -> dict[str, Any]:
-    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    text = resources.files("medtune.embedded").joinpath(name).read_text(encoding="utf-8")
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
@@ -126,7 +126,7 @@ def _finding(id: str, row: dict[str, Any]) -> Finding:
 
 
 def _condition(id: str, row: dict[str, Any]) -> Condition:
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
     fields["ages"] = tuple(row.get("ages", (18, 80)))
     fields.setdefault("sex", "any")
     fields["source"] = Source(**row["source"])

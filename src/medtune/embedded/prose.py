@@ -23,33 +23,140 @@ from medtune.embedded.wording import (
 
 _PROSE_SPLITS = ("train", "validation", "test")  # "unseen" wordings stay unseen
 
-_NAMES = (
-    "Anna Ben Carla David Elena Felix Grace Hassan Ines Jonas Kofi Laura Mina Noah Olga Paul Rosa Sam Tara Umar "
-    "Vera Will Yara Zoe Amir Bea Chen Dora Emil Fay"
-).split()
-_TOWNS = "the village,the harbour,the old town,the hills,the north,a small flat,the city,a farm".split(",")
-_JOBS = (
-    "teacher,baker,bus driver,nurse,gardener,student,carpenter,cook,librarian,farmer,painter,shop owner,"
-    "engineer,musician,postman,cleaner"
-).split(",")
-_THINGS = (
-    "a bowl of soup,a new bicycle,some bread,a long letter,the garden fence,an old radio,a cup of tea,the kitchen "
-    "table,a warm coat,two tickets,a basket of apples,the morning paper,a photo album,the spare key,a pot of rice"
-).split(",")
-_ACTS = (
-    "walked to the market,mended the roof,read in the park,cooked for friends,waited for the bus,cleaned the "
-    "windows,watered the plants,called an old friend,played cards,took the early train,painted the door,slept until "
-    "noon,went for a swim,listened to the rain,baked a cake,planted tomatoes"
-).split(",")
-_TIMES = (
-    "On Monday,On Tuesday,On Wednesday,On Friday,Last weekend,In the morning,In the evening,After lunch,Before "
-    "dinner,In spring,In autumn,During the holidays,At night,Yesterday,A week later"
-).split(",")
-_MOODS = "calm,tired,cheerful,busy,quiet,worried,proud,hungry,curious,patient".split(",")
-_WEATHER = (
-    "It rained all day.,The sun was out.,A cold wind blew.,Snow lay on the roofs.,The evening was warm.,Fog hid the "
-    "river.,The air was dry and clear.,A storm was coming."
-).split(",")
+_NAMES = [
+    "Anna",
+    "Ben",
+    "Carla",
+    "David",
+    "Elena",
+    "Felix",
+    "Grace",
+    "Hassan",
+    "Ines",
+    "Jonas",
+    "Kofi",
+    "Laura",
+    "Mina",
+    "Noah",
+    "Olga",
+    "Paul",
+    "Rosa",
+    "Sam",
+    "Tara",
+    "Umar",
+    "Vera",
+    "Will",
+    "Yara",
+    "Zoe",
+    "Amir",
+    "Bea",
+    "Chen",
+    "Dora",
+    "Emil",
+    "Fay",
+]
+_TOWNS = [
+    "the village",
+    "the harbour",
+    "the old town",
+    "the hills",
+    "the north",
+    "a small flat",
+    "the city",
+    "a farm",
+]
+_JOBS = [
+    "teacher",
+    "baker",
+    "bus driver",
+    "nurse",
+    "gardener",
+    "student",
+    "carpenter",
+    "cook",
+    "librarian",
+    "farmer",
+    "painter",
+    "shop owner",
+    "engineer",
+    "musician",
+    "postman",
+    "cleaner",
+]
+_THINGS = [
+    "a bowl of soup",
+    "a new bicycle",
+    "some bread",
+    "a long letter",
+    "the garden fence",
+    "an old radio",
+    "a cup of tea",
+    "the kitchen table",
+    "a warm coat",
+    "two tickets",
+    "a basket of apples",
+    "the morning paper",
+    "a photo album",
+    "the spare key",
+    "a pot of rice",
+]
+_ACTS = [
+    "walked to the market",
+    "mended the roof",
+    "read in the park",
+    "cooked for friends",
+    "waited for the bus",
+    "cleaned the windows",
+    "watered the plants",
+    "called an old friend",
+    "played cards",
+    "took the early train",
+    "painted the door",
+    "slept until noon",
+    "went for a swim",
+    "listened to the rain",
+    "baked a cake",
+    "planted tomatoes",
+]
+_TIMES = [
+    "On Monday",
+    "On Tuesday",
+    "On Wednesday",
+    "On Friday",
+    "Last weekend",
+    "In the morning",
+    "In the evening",
+    "After lunch",
+    "Before dinner",
+    "In spring",
+    "In autumn",
+    "During the holidays",
+    "At night",
+    "Yesterday",
+    "A week later",
+]
+_MOODS = [
+    "calm",
+    "tired",
+    "cheerful",
+    "busy",
+    "quiet",
+    "worried",
+    "proud",
+    "hungry",
+    "curious",
+    "patient",
+]
+_WEATHER = [
+    "It rained all day.",
+    "The sun was out.",
+    "A cold wind blew.",
+    "Snow lay on the roofs.",
+    "The evening was warm.",
+    "Fog hid the river.",
+    "The air was dry and clear.",
+    "A storm was coming.",
+]
 
 
 class Prose:
@@ -174,7 +281,9 @@ class Prose:
         clauses = [f"{capital(self._clause(f))}." for f in chosen[: rng.randint(1, len(chosen))]]
         nouns = [self._noun(f) for f in chosen[len(clauses) :]]
         if nouns:
-            clauses.append(pick(f"There is also {listed(nouns)}.", f"I noticed {listed(nouns)} as well."))
+            clauses.append(
+                pick(f"There is also {listed(nouns)}.", f"I noticed {listed(nouns)} as well.")
+            )
         name = self._name(condition)
         start = pick(
             f"From the diary of {with_article(persona(condition, rng))}.",
@@ -219,7 +328,9 @@ class Prose:
             )
         )
         if rng.random() < 0.3:
-            parts.append(f'Somebody with {name} may say "{self._clause(rng.choice(condition.core))}".')
+            parts.append(
+                f'Somebody with {name} may say "{self._clause(rng.choice(condition.core))}".'
+            )
         if rng.random() < 0.5:
             parts.append(self._who_treats(condition))
         return " ".join(parts)
@@ -316,7 +427,9 @@ class Prose:
             f"{name} was {rng.choice(_MOODS)}, and {friend} was {rng.choice(_MOODS)}.",
             rng.choice(_WEATHER),
             f"They wanted {rng.choice(_THINGS)}, so {friend} {rng.choice(_ACTS)}.",
-            pick(f'"Hello," said {name}.', f'"Thank you," said {friend}.', "Nobody was in a hurry."),
+            pick(
+                f'"Hello," said {name}.', f'"Thank you," said {friend}.', "Nobody was in a hurry."
+            ),
             f"{name} has {rng.randint(2, 9)} books about {pick('birds', 'ships', 'food', 'history', 'music')}.",
         ]
         return " ".join(rng.sample(sentences, rng.randint(3, 6)))

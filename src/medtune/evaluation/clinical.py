@@ -10,7 +10,9 @@ from medtune.data.rows import Row
 from medtune.embedded.consultations import SECTIONS
 from medtune.embedded.knowledge import load_knowledge
 
-_HEADING = re.compile(rf"^\s*(?:[#*]+ *)?({'|'.join(map(re.escape, SECTIONS))})\b[ *]*:", re.I | re.M)
+_HEADING = re.compile(
+    rf"^\s*(?:[#*]+ *)?({'|'.join(map(re.escape, SECTIONS))})\b[ *]*:", re.I | re.M
+)
 
 
 def sections(answer: str) -> dict[str, str]:

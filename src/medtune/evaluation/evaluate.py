@@ -84,9 +84,7 @@ def evaluate(recipe: Recipe, run: Run) -> dict[str, Any]:
 
             switched_off: Any = model.disable_adapter() if who == "base" else nullcontext()  # type: ignore[operator]
             with switched_off:
-                losses = answer_losses(
-                    model, items, batch_size=section.batch_size, advance=advance
-                )
+                losses = answer_losses(model, items, batch_size=section.batch_size, advance=advance)
                 answers = generate_answers(
                     model,
                     tokenizer,
@@ -149,14 +147,18 @@ def _measure(
         names = ConditionNames(row.condition for row in rows if row.condition)
         ranks = [condition_rank(names, rows[i], answers[i]) for i in asked]
         found["condition_top1"] = mean_of([float(r == 1) for r in ranks], is_rate=True)
-        found["condition_top3"] = mean_of([float(r is not None and r <= 3) for r in ranks], is_rate=True)
+        found["condition_top3"] = mean_of(
+            [float(r is not None and r <= 3) for r in ranks], is_rate=True
+        )
     referred = [i for i in asked if rows[i].specialist]
     if "specialist" in wanted and referred:
         right = [float(specialist_is_right(rows[i], answers[i])) for i in referred]
         found["specialist"] = mean_of(right, is_rate=True)
     if "structure" in wanted and any(has_structure(row.answer) for row in rows):
         which = [i for i, row in enumerate(rows) if has_structure(row.answer)]
-        found["structure"] = mean_of([float(has_structure(answers[i])) for i in which], is_rate=True)
+        found["structure"] = mean_of(
+            [float(has_structure(answers[i])) for i in which], is_rate=True
+        )
     found["ended"] = mean_of([float(a.ended) for a in outcome.answers], is_rate=True)
     return found
 
@@ -227,5 +229,3 @@ def _progress() -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
-
-

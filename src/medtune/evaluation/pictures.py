@@ -18,7 +18,11 @@ def loss_curves(log: Sequence[dict[str, Any]]) -> str:
         axes.plot(*zip(*train, strict=True), color=BASE_COLOUR, linewidth=1.2, label="training")
     if held_out:
         axes.plot(
-            *zip(*held_out, strict=True), color=TUNED_COLOUR, marker="o", markersize=4, label="validation"
+            *zip(*held_out, strict=True),
+            color=TUNED_COLOUR,
+            marker="o",
+            markersize=4,
+            label="validation",
         )
     axes.set_xlabel("step")
     axes.set_ylabel("loss per token (nats)")
@@ -39,9 +43,19 @@ def bars(results: dict[str, Any], names: dict[str, str]) -> str:
         above = [max(0.0, 100 * (s["ci"][1] - s["value"])) for s in scores]
         places = [i + offset for i in range(len(rates))]
         axes.barh(places, values, height=0.34, color=colour, label=who)
-        axes.errorbar(values, places, xerr=[below, above], fmt="none", ecolor=INK, capsize=2, linewidth=1)
+        axes.errorbar(
+            values, places, xerr=[below, above], fmt="none", ecolor=INK, capsize=2, linewidth=1
+        )
         for place, value, more in zip(places, values, above, strict=True):
-            axes.annotate(f"{value:.0f}%", (value + more, place), (4, 0), textcoords="offset points", va="center", fontsize=8, color=INK)
+            axes.annotate(
+                f"{value:.0f}%",
+                (value + more, place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=INK,
+            )
     axes.set_yticks(range(len(rates)), [names[name] for name in rates])
     axes.invert_yaxis()
     axes.set_xlim(0, 112)

@@ -39,7 +39,9 @@ def write_report(run: Run) -> Path:
     )
     results = run.read_json(run.results_file)
     log_lines = run.metrics_file.read_text(encoding="utf-8").splitlines()
-    template = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
+    template = (
+        resources.files("medtune.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
+    )
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     html = page.render(
         name=run.name,
@@ -83,7 +85,9 @@ def _table_row(name: str, results: dict[str, Any]) -> dict[str, Any]:
     def interval(low_high: list[float], signed: bool = False) -> str:
         low, high = (shown(name, value) for value in low_high)
         if signed:
-            low, high = (f"+{t}" if v > 0 else t for t, v in zip((low, high), low_high, strict=True))
+            low, high = (
+                f"+{t}" if v > 0 else t for t, v in zip((low, high), low_high, strict=True)
+            )
         return f"{low} to {high}"
 
     base, tuned, delta = (results[key][name] for key in ("base", "tuned", "delta"))

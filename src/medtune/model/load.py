@@ -61,7 +61,9 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     if section.chat_template != "auto":
         path = Path(section.chat_template)
         if not path.is_file():
-            raise MedtuneError(f"The chat template {path} does not exist; mend model.chat_template.")
+            raise MedtuneError(
+                f"The chat template {path} does not exist; mend model.chat_template."
+            )
         tokenizer.chat_template = path.read_text(encoding="utf-8")
     elif not tokenizer.chat_template:
         tokenizer.chat_template = PLAIN_TEMPLATE

@@ -61,9 +61,7 @@ def to_dataset(items: Sequence[Example]) -> Dataset:
     )
 
 
-def _check(
-    tokenizer: PreTrainedTokenizerBase, row: Row, item: Example, max_length: int
-) -> None:
+def _check(tokenizer: PreTrainedTokenizerBase, row: Row, item: Example, max_length: int) -> None:
     trained = [label for label in item.labels if label != NOT_TRAINED]
     start = item.input_ids[: len(item.input_ids) - len(trained)]
     if len(item.input_ids) > max_length:
@@ -94,5 +92,7 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The tokens that end an answer: the tokenizer's own, and the usual end-of-turn marks."""
     known = tokenizer.get_vocab()
     marks = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "</s>")
-    ends = {known[mark] for mark in marks if mark in known}
-    return ends | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
+    ends: set[int] = {known[mark] for mark in marks if mark in known}
+    if tokenizer.eos_token_id is not None:
+        ends.add(int(tokenizer.eos_token_id))  # type: ignore[arg-type]
+    return ends

@@ -103,7 +103,7 @@ def _train(
     watchers: list[Any] = [MetricsLog(run.metrics_file), progress, guard, interruption]
     if recipe.training.early_stopping:
         watchers.append(EarlyStoppingCallback(recipe.training.early_stopping))
-    trainer = SFTTrainer(
+    trainer: Any = SFTTrainer(
         model=model,
         args=_arguments(recipe, run, resuming=checkpoint is not None),
         train_dataset=to_dataset(rows["train"]),

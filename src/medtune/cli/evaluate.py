@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medtune.cli.arguments import RunName, Runs
+
+
+def evaluate(
+    run: RunName = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit with 1 if the tuned model is not better.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead.")] = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Measure a run's tuned model against its base, and write the report.
+
+    Example: medtune evaluate embedded-qlora --gate
+    """
+    from medtune.cli.arguments import existing_run
+    from medtune.cli.output import out, results_table, say
+    from medtune.evaluation.evaluate import evaluate as measure
+    from medtune.evaluation.report import verdict, write_report
+
+    chosen = existing_run(run, runs)
+    results = measure(chosen.recipe(), chosen)
+    report = write_report(chosen)
+    if as_json:
+        typer.echo(chosen.results_file.read_text(encoding="utf-8"), nl=False)
+    else:
+        out.print(results_table(results))
+        say(verdict(results))
+        say(f"The report is {report}.")
+    if gate and not results["gate"]["passed"]:
+        raise typer.Exit(1)

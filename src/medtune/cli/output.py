@@ -1,0 +1,50 @@
+"""What the commands print: tables of results, and answers with headings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from medtune.training.train import Trained
+
+out = Console(highlight=False)
+
+
+def say(sentence: str) -> None:
+    out.print(sentence, markup=False)
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """Base against tuned with n and 95% intervals."""
+    from medtune.evaluation.report import LABELS, shown
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "base", "tuned", "change (95% interval)", "n"):
+        table.add_column(column, justify="left" if column == "" else "right")
+    for name, label in LABELS.items():
+        if name not in results["base"]:
+            continue
+        base, tuned, delta = (results[key][name] for key in ("base", "tuned", "delta"))
+        low, high = (shown(name, bound) for bound in delta["ci"])
+        change = shown(name, delta["value"])
+        table.add_row(
+            label,
+            shown(name, base["value"]),
+            f"[bold]{shown(name, tuned['value'])}[/bold]",
+            f"{change} ({low} to {high})",
+            str(tuned["n"]),
+        )
+    return table
+
+
+def training_sentence(trained: Trained) -> str:
+    early = ", stopped early" if trained.stopped_early else ""
+    return (
+        f"Trained {trained.trainable_parameters:,} parameters in {trained.steps} steps and "
+        f"{trained.seconds:.0f} s ({trained.tokens_per_second:,.0f} tokens/s){early}; validation loss "
+        f"{trained.validation_loss_before:.3f} before, {trained.validation_loss:.3f} after; "
+        f"peak memory {trained.peak_memory_bytes / 2**30:.2f} GiB."
+    )
