@@ -45,7 +45,7 @@ def test_validation_and_test_must_leave_training_rows(tmp_path: Path) -> None:
 
 def test_broken_yaml_is_named_with_line(tmp_path: Path) -> None:
     with pytest.raises(MedtuneError, match="line 2"):
-        load_recipe(_file(tmp_path, "name: mine\ndata: {limit: 3\n"))
+        load_recipe(_file(tmp_path, "name: mine\ndata: {limit: 3]\n"))
 
 
 def test_section_that_is_a_value_is_explained(tmp_path: Path) -> None:

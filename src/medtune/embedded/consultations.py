@@ -33,6 +33,7 @@ from medtune.embedded.wording import (
     mid_sentence,
     persona,
     relative,
+    sex_of,
     with_article,
     with_typos,
 )
@@ -189,12 +190,13 @@ class _Writer:
         said = chosen[-1:] if "{clause}" in frame else []
         named = chosen[: len(chosen) - len(said)]
         words = {f: self.knowledge.findings[f].wordings[self.split] for f in chosen}
+        sex = sex_of(condition, rng)
         question = frame.format(
             nps=listed([rng.choice(words[f].lay) for f in named]),
             clause="".join(rng.choice(words[f].says) for f in said),
             duration=rng.choice(DURATIONS),
-            persona=persona(condition, rng),
-            relative=relative(condition, rng),
+            persona=persona(condition, rng, sex),
+            relative=relative(condition, sex, rng),
         )
         return self._roughen(_sentence_case(question))
 

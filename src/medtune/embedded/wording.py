@@ -54,22 +54,27 @@ def mid_sentence(name: str) -> str:
     return name if keeps_capital else name[:1].lower() + name[1:]
 
 
-def persona(condition: Condition, rng: Random) -> str:
+def persona(condition: Condition, rng: Random, sex: str = "") -> str:
     """Age and sex of somebody who may have the condition: ``45 year old woman``."""
     age = rng.randint(*condition.ages)
-    sex = condition.sex if condition.sex != "any" else rng.choice(("female", "male"))
+    sex = sex or sex_of(condition, rng)
     who = {"female": ("girl", "woman"), "male": ("boy", "man")}[sex][age >= 18]
     return f"{age} year old {who}"
 
 
-def relative(condition: Condition, rng: Random) -> str:
-    """A relative whose age and sex suit the condition."""
-    child = condition.ages[1] < 18
+def sex_of(condition: Condition, rng: Random) -> str:
+    return condition.sex if condition.sex != "any" else rng.choice(("female", "male"))
+
+
+def relative(condition: Condition, sex: str, rng: Random) -> str:
+    """A relative of that sex whose age suits the condition."""
+    if condition.ages[1] < 18:
+        return {"female": "daughter", "male": "son"}[sex]
     kin = {
-        "female": ["daughter"] if child else ["mother", "wife", "sister", "aunt"],
-        "male": ["son"] if child else ["father", "husband", "brother", "uncle"],
+        "female": ("mother", "wife", "sister", "aunt"),
+        "male": ("father", "husband", "brother", "uncle"),
     }
-    return rng.choice(kin.get(condition.sex, kin["female"] + kin["male"]))
+    return rng.choice(kin[sex])
 
 
 def with_typos(text: str, rng: Random, count: int) -> str:
