@@ -29,6 +29,28 @@ def test_nf4_holds_the_weights_in_four_bits_with_quantised_constants(tiny_base: 
     assert projection.weight.numel() * 2 == 64 * 64
 
 
+def test_an_evaluation_between_training_steps_leaves_the_gradient_of_a_4_bit_base_alone(
+    tiny_base: Path,
+) -> None:
+    """bitsandbytes 0.50.2 would pack the weights for a kernel without a gradient."""
+    model = load_base(ModelSection(base=str(tiny_base), quantization="nf4"))
+    ids = torch.arange(10, 40)[None]
+
+    def gradient() -> torch.Tensor:
+        model.train()
+        embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
+        model(inputs_embeds=embedded, labels=ids).loss.backward()
+        assert embedded.grad is not None
+        return embedded.grad
+
+    before = gradient()
+    model.eval()
+    with torch.no_grad():
+        model(input_ids=ids)
+    assert torch.allclose(gradient(), before, rtol=1e-2, atol=1e-6)
+    assert before.abs().sum() > 0
+
+
 def test_a_wrong_target_is_named_with_those_that_exist(tiny_base: Path) -> None:
     model = load_base(ModelSection(base=str(tiny_base)))
     with pytest.raises(MedtuneError, match="no projection query; .*q_proj"):

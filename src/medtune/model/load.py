@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medtune.embedded import BASE_FOLDER
 from medtune.errors import MedtuneError
 from medtune.hub import fetch
+from medtune.model.memory import keep_freed_memory
 from medtune.model.template import PLAIN_TEMPLATE
 from medtune.recipe import ModelSection
 from medtune.run import Run
@@ -89,8 +90,12 @@ def load_base(section: ModelSection) -> PreTrainedModel:
         options["quantization_config"] = _quantization(section, dtype)
     if torch.cuda.is_available():
         options["device_map"] = {"": 0}
+    else:
+        keep_freed_memory()
     with _quiet(), _readable(folder):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, **options)
+    if section.quantization == "nf4":
+        _keep_differentiable(model)
     model.config.use_cache = True
     return model.eval()
 
@@ -147,6 +152,20 @@ def _quantization(section: ModelSection, dtype: torch.dtype) -> Any:
         bnb_4bit_use_double_quant=section.double_quantization,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on a CPU.
+
+    In evaluation mode it packs them for a kernel that has no gradient, and leaves them packed
+    when training goes on: after the first validation no gradient passes such a layer any more
+    (seen in 0.50.2).
+    """
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 @contextmanager
