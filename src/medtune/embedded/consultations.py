@@ -82,16 +82,18 @@ def _frames(split: Split) -> _Frames:
 def combinations_of(condition_id: str, split: Split) -> tuple[tuple[str, ...], ...]:
     """The combinations of two to four findings with which this split asks about a condition.
 
-    Only combinations that fit this condition better than any other count.  A tenth of them
+    Only combinations count that fit this condition better than any other and hold at least one
+    of its core findings: from "nausea and no appetite" nobody could tell.  A tenth of them
     belongs to the test split, a tenth to validation, the rest to training, by a hash.
     """
     knowledge = load_knowledge()
     condition = knowledge.conditions[condition_id]
+    core = frozenset(condition.core)
     found = [
         chosen
         for size in (2, 3, 4)
         for chosen in combinations(sorted(condition.findings), size)
-        if knowledge.points_to(condition, frozenset(chosen))
+        if not core.isdisjoint(chosen) and knowledge.points_to(condition, frozenset(chosen))
     ]
     found.sort(key=lambda c: blake2b("|".join((condition_id, *c)).encode()).digest())
     tenth = max(1, len(found) // 10)

@@ -174,6 +174,8 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
         eval_packing=False,
         # The rows were fitted by `prepare` and checked again: nothing is left to cut.
         max_length=recipe.data.max_length if section.packing else None,
+        # Few distinct shapes: oneDNN keeps a compiled kernel, and memory for it, per shape.
+        pad_to_multiple_of=None if section.packing else 32,
         train_sampling_strategy="random" if section.packing else "group_by_length",
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16 and gpu,
