@@ -44,6 +44,7 @@ class Trained:
     """Of the weights that were kept: the best evaluation."""
     trainable_parameters: int
     total_parameters: int
+    """Of the base, without the adapter."""
     stopped_early: bool
 
 
@@ -225,7 +226,7 @@ def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Tra
         validation_loss_before=validation[0],
         validation_loss=min(validation[1:], default=validation[0]),
         trainable_parameters=trainable,
-        total_parameters=trainer.model.get_base_model().num_parameters(),
+        total_parameters=trainer.model.get_base_model().num_parameters() - trainable,
         stopped_early=state.global_step < state.max_steps,
     )
 
