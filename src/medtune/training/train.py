@@ -87,7 +87,6 @@ def _train(
     import torch
     from transformers import EarlyStoppingCallback, set_seed
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
-    from trl import SFTTrainer
 
     from medtune.training.callbacks import (
         Interruption,
@@ -96,6 +95,7 @@ def _train(
         ProgressBar,
         keep_until,
     )
+    from medtune.training.order import OrderedTrainer
 
     # Before the model: the adapter's start is drawn from this seed.
     set_seed(recipe.training.seed)
@@ -104,7 +104,7 @@ def _train(
     watchers: list[Any] = [MetricsLog(run.metrics_file), progress, guard, interruption]
     if recipe.training.early_stopping:
         watchers.append(EarlyStoppingCallback(recipe.training.early_stopping))
-    trainer: Any = SFTTrainer(
+    trainer: Any = OrderedTrainer(
         model=model,
         args=_arguments(recipe, run, resuming=checkpoint is not None),
         train_dataset=to_dataset(rows["train"]),
@@ -177,7 +177,6 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
         max_length=recipe.data.max_length if section.packing else None,
         # Few distinct shapes: oneDNN keeps a compiled kernel, and memory for it, per shape.
         pad_to_multiple_of=None if section.packing else 32,
-        train_sampling_strategy="random" if section.packing else "group_by_length",
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16 and gpu,
         use_cpu=not gpu,
