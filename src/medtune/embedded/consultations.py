@@ -70,7 +70,7 @@ class _Frames:
 @cache
 def _frames(split: Split) -> _Frames:
     text = resources.files("medtune.embedded").joinpath("frames.yaml").read_text(encoding="utf-8")
-    rows = yaml.safe_load(text)["test" if split == "unseen" else split]
+    rows = yaml.safe_load(text)[split]
     return _Frames(
         tuple(rows["symptoms"]),
         tuple(rows["information"]),
@@ -98,7 +98,7 @@ def combinations_of(condition_id: str, split: Split) -> tuple[tuple[str, ...], .
     found.sort(key=lambda c: blake2b("|".join((condition_id, *c)).encode()).digest())
     tenth = max(1, len(found) // 10)
     match split:
-        case "test" | "unseen":
+        case "test":
             return tuple(found[:tenth])
         case "validation":
             return tuple(found[tenth : 2 * tenth])
@@ -110,8 +110,7 @@ def consultations(split: Split, count: int, seed: int = 42) -> Iterator[Consulta
     """``count`` rows of one split, conditions in turn so that each is equally frequent.
 
     Args:
-        split: ``train``, ``validation``, ``test``, or ``unseen``: test rows in wordings that
-            neither the base model nor the tuned one has met.
+        split: ``train``, ``validation`` or ``test``.
         count: how many rows.
         seed: the same seed gives the same rows.
     """
@@ -119,14 +118,14 @@ def consultations(split: Split, count: int, seed: int = 42) -> Iterator[Consulta
     order: list[Condition] = []
     for _ in range(count):
         roll = writer.rng.random()
-        if split != "unseen" and roll < 0.03:
+        if roll < 0.03:
             yield writer.small_talk()
             continue
         if not order:
             order = list(writer.knowledge.conditions.values())
             writer.rng.shuffle(order)
         condition = order.pop()
-        if split != "unseen" and roll < 0.13:
+        if roll < 0.13:
             yield writer.information(condition)
         else:
             yield writer.symptoms(condition)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 
 Urgency = Literal["self_care", "routine", "urgent_same_day", "emergency"]
-Split = Literal["train", "validation", "test", "unseen"]
+Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Finding:
     """A symptom or sign, with the wordings that each split may use.
 
     ``train`` wordings appear in training questions.  ``validation`` and ``test`` wordings
-    appear only in those splits and in the prose of the base model.  ``unseen`` wordings
-    appear nowhere but in a separate benchmark: neither model has met them.
+    appear only in those splits and in the prose of the base model.
     """
 
     id: str

@@ -21,7 +21,7 @@ from medtune.embedded.wording import (
     with_typos,
 )
 
-_PROSE_SPLITS = ("train", "validation", "test")  # "unseen" wordings stay unseen
+_PROSE_SPLITS = ("train", "validation", "test")
 
 _NAMES = [
     "Anna",
