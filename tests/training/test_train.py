@@ -1,24 +1,29 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from medtune.data.prepare import prepare
 from medtune.data.rows import Row, read_split
+from medtune.embedded import BASE_FOLDER
 from medtune.errors import MedtuneError
 from medtune.model.load import load_base, load_tokenizer, load_tuned
 from medtune.recipe import Recipe, load_recipe
 from medtune.run import Run
 from medtune.training.examples import NOT_TRAINED, example, examples
-from medtune.training.train import train
+from medtune.training.train import Trained, train
 
 
 def _recipe(base: Path, *overrides: str) -> Recipe:
@@ -82,10 +87,12 @@ def test_training_lowers_the_validation_loss_and_leaves_a_loadable_adapter(
     run = _prepared(recipe, tmp_path)
     trained = train(recipe, run)
     assert trained.validation_loss < trained.validation_loss_before
-    assert trained.steps == 13
+    assert trained.steps == math.ceil(len(read_split(run, "train")) / 8)
     assert load_tuned(run).peft_config
     log = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    assert [entry["step"] for entry in log if "eval_loss" in entry] == [0, 4, 8, 12, 13]
+    evaluated = [entry["step"] for entry in log if "eval_loss" in entry]
+    assert evaluated == [*dict.fromkeys([*range(0, trained.steps, 4), trained.steps])]
+    assert all(entry["tokens_per_second"] > 0 for entry in log if "loss" in entry)
     assert run.read_json(run.manifest_file)["training"]["seed"] == 42
 
 
@@ -139,28 +146,34 @@ def _losses(run: Run) -> dict[int, float]:
     return {entry["step"]: entry["eval_loss"] for entry in log if "eval_loss" in entry}
 
 
-_LONGER = ("data.limit=300", "training.evaluate_every=5", "training.learning_rate=3e-3")
+_LONGER = (
+    "data.limit=200",
+    "training.epochs=3",
+    "training.evaluate_every=10",
+    "training.learning_rate=3e-3",
+    "adapter.dropout=0.1",
+)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def uninterrupted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Trained]:
     recipe = _recipe(tiny_base, *_LONGER, "name=whole")
-    run = _prepared(recipe, tmp_path_factory.mktemp("whole"))
-    train(recipe, run)
-    return run
+    run = _prepared(recipe, tmp_path_factory.mktemp("uninterrupted"))
+    return run, train(recipe, run)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_training_goes_on_to_the_same_loss(
-    tiny_base: Path, tmp_path: Path, uninterrupted: Run, how: signal.Signals
+    tiny_base: Path, tmp_path: Path, uninterrupted: tuple[Run, Trained], how: signal.Signals
 ) -> None:
+    whole, expected = uninterrupted
     run = _prepared(_recipe(tiny_base, *_LONGER, "name=broken"), tmp_path)
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        _command(run), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one_thread
+        _command(run), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
     deadline = time.monotonic() + 120
-    while not (run.checkpoints / "checkpoint-5").exists() and time.monotonic() < deadline:
+    while not (run.checkpoints / "checkpoint-10").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
@@ -171,26 +184,142 @@ def test_an_interrupted_training_goes_on_to_the_same_loss(
         assert "Traceback" not in said
 
     again = subprocess.run(
-        _command(run, "--resume"), capture_output=True, text=True, check=False, env=one_thread
+        _command(run, "--resume"), capture_output=True, text=True, check=False, env=environment
     )
     assert again.returncode == 0, again.stderr
-    expected, got = _losses(uninterrupted), _losses(run)
-    assert got.keys() == expected.keys()
-    for step, loss in expected.items():
-        assert got[step] == pytest.approx(loss, abs=1e-4), step
+    trained = run.read_json(run.training_file)
+    assert trained["steps"] == expected.steps
+    assert trained["train_loss"] == pytest.approx(expected.train_loss, abs=1e-4)
+    assert trained["validation_loss_before"] == pytest.approx(
+        expected.validation_loss_before, abs=1e-4
+    )
+    assert _losses(run) == pytest.approx(_losses(whole), abs=1e-4)
     steps = [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()]
     assert steps == sorted(steps)
+    assert len(steps) == len(whole.metrics_file.read_text().splitlines())
+
+
+def test_a_training_without_resume_begins_afresh(tiny_base: Path, tmp_path: Path) -> None:
+    recipe = _recipe(tiny_base, "training.max_steps=8", "training.keep_checkpoints=5")
+    run = _prepared(recipe, tmp_path)
+    train(recipe, run)
+    shorter = _recipe(tiny_base, "training.max_steps=4")
+    train(shorter, run)
+    assert [path.name for path in run.checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
+    assert max(_losses(run)) == 4
+
+
+@pytest.mark.parametrize("packing", ["false", "true"])
+def test_the_trainer_reads_whole_answers_with_their_end_also_where_padding_is_the_end_token(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: str
+) -> None:
+    """What reaches the model: prompt and padding are not trained, the end of the answer is."""
+    from medtune.training.order import OrderedTrainer
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    tokenizer = load_tokenizer(_recipe(tiny_base).model)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(base)
+    batches = []
+    step = OrderedTrainer.training_step
+
+    def recorded(self: OrderedTrainer, model: Any, inputs: Any, *more: Any) -> torch.Tensor:
+        batches.append({key: value.clone() for key, value in inputs.items() if key in _BATCH})
+        return step(self, model, inputs, *more)
+
+    monkeypatch.setattr(OrderedTrainer, "training_step", recorded)
+    recipe = _recipe(base, f"training.packing={packing}", "data.limit=40")
+    run = _prepared(recipe, tmp_path)
+    train(recipe, run)
+    answers = []
+    for batch in batches:
+        for labels, ids in zip(batch["labels"], batch["input_ids"], strict=True):
+            trained = labels != NOT_TRAINED
+            assert torch.equal(labels[trained], ids[trained])
+            answers += tokenizer.decode(labels[trained]).split("</s>")[:-1]
+        if packing == "true":
+            assert (batch["position_ids"] == 0).any()
+        else:
+            assert (batch["labels"][batch["attention_mask"] == 0] == NOT_TRAINED).all()
+            assert (batch["attention_mask"] == 0).any()
+    assert sorted(answers) == sorted(row.answer for row in read_split(run, "train"))
+
+
+_BATCH = ("input_ids", "labels", "attention_mask", "position_ids")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["training.optimizer=paged_adamw_8bit", "training.schedule=linear"],
+        ["training.optimizer=adamw_8bit", "training.schedule=constant"],
+        ["training.optimizer=adamw_torch", "training.gradient_accumulation=2"],
+        ["training.gradient_checkpointing=true"],
+        ["training.gradient_checkpointing=true", "training.packing=true"],
+    ],
+    ids=" ".join,
+)
+def test_the_other_ways_to_train_learn_too(
+    tiny_base: Path, tmp_path: Path, settings: list[str]
+) -> None:
+    recipe = _recipe(tiny_base, "training.learning_rate=1e-2", "training.max_steps=6", *settings)
+    trained = train(recipe, _prepared(recipe, tmp_path))
+    assert trained.validation_loss < trained.validation_loss_before
+
+
+def test_checkpointing_changes_no_loss(tiny_base: Path, tmp_path: Path) -> None:
+    losses = []
+    for checkpointing in ("false", "true"):
+        recipe = _recipe(
+            tiny_base,
+            "model.quantization=none",
+            "model.dtype=float32",
+            "training.max_steps=4",
+            f"training.gradient_checkpointing={checkpointing}",
+            f"name=checkpointing-{checkpointing}",
+        )
+        losses.append(train(recipe, _prepared(recipe, tmp_path)).validation_loss)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_early_stopping_ends_the_run_and_keeps_the_best_weights(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    recipe = _recipe(
+        tiny_base,
+        "model.quantization=none",
+        "training.learning_rate=5e-2",
+        "training.schedule=constant",
+        "training.epochs=20",
+        "training.evaluate_every=2",
+        "training.early_stopping=2",
+        "data.limit=60",
+    )
+    run = _prepared(recipe, tmp_path)
+    trained = train(recipe, run)
+    losses = _losses(run)
+    best = min(losses, key=losses.__getitem__)
+    assert trained.stopped_early
+    assert trained.steps == best + 4
+    assert trained.validation_loss == losses[best]
+    weights = [
+        load_file(folder / "adapter_model.safetensors")
+        for folder in (run.adapter, run.checkpoints / f"checkpoint-{best}")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
 
 
 def test_a_half_written_checkpoint_is_passed_over(tiny_base: Path, tmp_path: Path) -> None:
     recipe = _recipe(tiny_base, "training.keep_checkpoints=5")
     run = _prepared(recipe, tmp_path)
     whole = train(recipe, run)
-    newest = run.checkpoints / "checkpoint-12"
+    newest = run.checkpoints / f"checkpoint-{whole.steps}"
     (newest / "optimizer.pt").write_bytes(b"PK half")
     again = train(recipe, run, resume=True)
     assert again.steps == whole.steps
-    assert again.validation_loss == pytest.approx(whole.validation_loss, abs=2e-3)
+    assert again.validation_loss == pytest.approx(whole.validation_loss, abs=1e-4)
+    assert again.seconds > whole.seconds / 2, "the time before the resume counts too"
 
 
 def test_a_loss_that_is_no_number_stops_with_a_sentence(tiny_base: Path, tmp_path: Path) -> None:
@@ -203,6 +332,23 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(tiny_base: Path, tmp_pat
     run = _prepared(recipe, tmp_path)
     with pytest.raises(MedtuneError, match="no number any more at step"):
         train(recipe, run)
+    assert not run.adapter.exists()
+
+
+def test_a_loss_that_explodes_stops_with_a_sentence_and_saves_nothing_ruined(
+    tmp_path: Path,
+) -> None:
+    """On the embedded base: a random one knows nothing that could be ruined."""
+    recipe = _recipe(
+        BASE_FOLDER,
+        "data.limit=60",
+        "training.learning_rate=1",
+        "training.max_grad_norm=1e9",
+    )
+    run = _prepared(recipe, tmp_path)
+    with pytest.raises(MedtuneError, match=r"rose from .* at step 4; .*Try half"):
+        train(recipe, run)
+    assert not list(run.checkpoints.glob("checkpoint-*"))
     assert not run.adapter.exists()
 
 

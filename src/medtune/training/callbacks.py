@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from medtune.run import whole
+
 _KEPT = {
     "loss": "loss",
     "eval_loss": "eval_loss",
@@ -22,8 +25,26 @@ _KEPT = {
 }
 
 
+class Throughput:
+    """Tokens per second between two logs of the trainer, evaluations left out."""
+
+    def __init__(self) -> None:
+        self._tokens = 0.0
+        self._since = time.perf_counter()
+
+    def rate(self, logs: dict[str, Any]) -> float | None:
+        """The rate since the last log that counted tokens; None if this one does not."""
+        self._since += float(logs.get("eval_runtime", 0.0))
+        if "num_tokens" not in logs:
+            return None
+        now, tokens = time.perf_counter(), float(logs["num_tokens"])
+        rate = (tokens - self._tokens) / max(now - self._since, 1e-9)
+        self._since, self._tokens = now, tokens
+        return rate
+
+
 class ProgressBar(TrainerCallback):
-    """Steps, loss and time left on stderr; a line per evaluation where it is no terminal."""
+    """Steps, loss, speed and time left on stderr; a line per evaluation where it is no terminal."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -41,6 +62,7 @@ class ProgressBar(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._throughput = Throughput()
         self._bar.start()
         self._task = self._bar.add_task(
             "", total=state.max_steps, completed=state.global_step, note=""
@@ -61,8 +83,11 @@ class ProgressBar(TrainerCallback):
     ) -> None:
         for key, name in (("loss", "loss"), ("eval_loss", "validation")):
             if key in (logs or {}):
-                self._note[name] = f"{float(logs[key]):.3f}"  # type: ignore[index]
-        note = ", ".join(f"{name} {value}" for name, value in self._note.items())
+                self._note[name] = f"{name} {float(logs[key]):.3f}"  # type: ignore[index]
+        rate = self._throughput.rate(logs or {})
+        if rate is not None:
+            self._note["rate"] = f"{rate:,.0f} tokens/s"
+        note = ", ".join(self._note.values())
         if self._bar.tasks:
             self._bar.update(self._task, note=note)
         if self._bar.disable and "eval_loss" in (logs or {}):
@@ -78,11 +103,27 @@ class ProgressBar(TrainerCallback):
 
 
 class MetricsLog(TrainerCallback):
-    """Appends one JSON object per logged step to ``metrics.jsonl``."""
+    """Appends one JSON object per logged step to ``metrics.jsonl``.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        before: seconds that earlier parts of a resumed run took.
+    """
+
+    def __init__(self, path: Path, before: float = 0.0) -> None:
         self._path = path
+        self._before = before
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, the pauses before a ``--resume`` left out."""
+        return self._before + time.perf_counter() - self._started
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self._started = time.perf_counter()
+        self._throughput = Throughput()
 
     def on_log(
         self,
@@ -95,31 +136,56 @@ class MetricsLog(TrainerCallback):
         kept = {name: float(logs[key]) for key, name in _KEPT.items() if logs and key in logs}
         if not {"loss", "eval_loss"} & kept.keys():
             return
-        seconds = time.perf_counter() - self._started
+        rate = self._throughput.rate(logs or {})
         entry = {
             "step": state.global_step,
             "epoch": round(state.epoch or 0.0, 4),
             **kept,
-            "seconds": round(seconds, 2),
+            **({} if rate is None else {"tokens_per_second": round(rate, 1)}),
+            "seconds": round(self.seconds, 2),
         }
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
 
-def keep_until(path: Path, step: int) -> None:
-    """Drop the lines of ``metrics.jsonl`` that a resumed run will write again."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``; one that a kill cut short is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries
+
+
+def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drop the lines of ``metrics.jsonl`` that a resumed run will write again; the others."""
+    kept = [entry for entry in read_metrics(path) if entry["step"] <= step]
+    with whole(path) as part:
+        part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+    return kept
+
+
+def evaluations_since_best(entries: list[dict[str, Any]]) -> int:
+    """How often the validation loss was measured after its best value, the untrained one aside."""
+    losses = [e["eval_loss"] for e in entries if "eval_loss" in e and e["step"] > 0]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
 class LossGuard(TrainerCallback):
-    """Stops when the loss is no number any more; the last whole checkpoint stays."""
+    """Stops a training that ruins the model; the last whole checkpoint stays.
 
-    def __init__(self) -> None:
-        self.ruined_at: int | None = None
+    It is ruined when a loss is no number any more, or when the validation loss is worse than
+    that of the untrained adapter by more than 1: the perplexity has grown by the factor e.
+
+    Args:
+        untrained: the validation loss before the first step, where a resumed run knows it.
+    """
+
+    def __init__(self, untrained: float | None = None) -> None:
+        self._untrained = untrained
+        self.reason: str | None = None
 
     def on_log(
         self,
@@ -129,12 +195,22 @@ class LossGuard(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        for key in ("loss", "eval_loss", "grad_norm"):
-            value = (logs or {}).get(key)
-            if value is not None and not math.isfinite(float(value)):
-                self.ruined_at = state.global_step
-                control.should_training_stop = True
-                control.should_save = False
+        # In float16 the loss scaler meets overflowing gradients by design and skips the step.
+        watched = ("loss", "eval_loss") if args.fp16 else ("loss", "eval_loss", "grad_norm")
+        values = {key: float(logs[key]) for key in watched if logs and logs.get(key) is not None}
+        if not all(math.isfinite(value) for value in values.values()):
+            self.reason = f"The loss was no number any more at step {state.global_step}"
+        elif "eval_loss" in values:
+            if self._untrained is None:
+                self._untrained = values["eval_loss"]
+            if values["eval_loss"] > self._untrained + 1:
+                self.reason = (
+                    f"The validation loss rose from {self._untrained:.2f} before the training to "
+                    f"{values['eval_loss']:.2f} at step {state.global_step}"
+                )
+        if self.reason is not None:
+            control.should_training_stop = True
+            control.should_save = False
 
 
 class Interruption(TrainerCallback):
@@ -158,6 +234,7 @@ class Interruption(TrainerCallback):
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
+        print("Saving after this step; Ctrl-C again ends at once.", file=sys.stderr, flush=True)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 import resource
 import shutil
-import time
 import warnings
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +18,7 @@ from medtune.model.adapter import lora_config
 from medtune.model.load import load_base, load_tokenizer, resolve_dtype
 from medtune.recipe import Recipe
 from medtune.run import Run, disk_error, whole
+from medtune.training import checkpoints
 from medtune.training.examples import Example, examples, to_dataset
 
 if TYPE_CHECKING:
@@ -66,11 +64,10 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False) -> Trained:
         split: examples(tokenizer, read_split(run, split), length)
         for split in ("train", "validation")
     }
-    checkpoint = _newest_checkpoint(run.checkpoints) if resume else None
-    if checkpoint is None:
-        _start_afresh(run)
-    _check_room(run)
     try:
+        checkpoint = checkpoints.newest(run) if resume else None
+        if checkpoint is None:
+            _start_afresh(run)
         return _train(recipe, run, tokenizer, rows, checkpoint)
     except OSError as error:
         raise disk_error(error, run.folder) from error
@@ -85,6 +82,7 @@ def _train(
 ) -> Trained:
     _quiet_libraries()
     import torch
+    from safetensors import SafetensorError
     from transformers import EarlyStoppingCallback, set_seed
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -93,6 +91,7 @@ def _train(
         LossGuard,
         MetricsLog,
         ProgressBar,
+        evaluations_since_best,
         keep_until,
     )
     from medtune.training.order import OrderedTrainer
@@ -100,10 +99,15 @@ def _train(
     # Before the model: the adapter's start is drawn from this seed.
     set_seed(recipe.training.seed)
     model = load_base(recipe.model)
-    progress, guard, interruption = ProgressBar(), LossGuard(), Interruption()
-    watchers: list[Any] = [MetricsLog(run.metrics_file), progress, guard, interruption]
+    earlier = keep_until(run.metrics_file, checkpoints.step_of(checkpoint)) if checkpoint else []
+    log = MetricsLog(run.metrics_file, before=earlier[-1]["seconds"] if earlier else 0.0)
+    guard = LossGuard(next((e["eval_loss"] for e in earlier if "eval_loss" in e), None))
+    progress, interruption = ProgressBar(), Interruption()
+    watchers: list[Any] = [log, progress, guard, interruption]
     if recipe.training.early_stopping:
-        watchers.append(EarlyStoppingCallback(recipe.training.early_stopping))
+        patience = EarlyStoppingCallback(recipe.training.early_stopping)
+        patience.early_stopping_patience_counter = evaluations_since_best(earlier)
+        watchers.append(patience)
     trainer: Any = OrderedTrainer(
         model=model,
         args=_arguments(recipe, run, resuming=checkpoint is not None),
@@ -120,24 +124,26 @@ def _train(
         # optimizer rounds to nothing.  The adapter is small: train it in float32.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    if checkpoint is not None:
-        keep_until(run.metrics_file, _step(checkpoint))
-    started = time.perf_counter()
+    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    checkpoints.check_room(run, trainable, recipe.training.keep_checkpoints)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except KeyboardInterrupt:
         raise _interrupted(run, None) from None
+    except (OSError, RuntimeError, SafetensorError) as error:
+        checkpoints.drop_torn(run)
+        raise checkpoints.cause_of(error, run, trainable) from error
     finally:
         progress.close()
         interruption.restore()
-    if guard.ruined_at is not None:
+    if guard.reason is not None:
         raise MedtuneError(
-            f"The loss was no number any more at step {guard.ruined_at}; the adapter of an earlier "
-            "training, if any, is unchanged. Try half the training.learning_rate."
+            f"{guard.reason}; the adapter of an earlier training, if any, is unchanged. "
+            "Try half the training.learning_rate."
         )
     if interruption.at_step is not None:
         raise _interrupted(run, interruption.at_step)
-    seconds = time.perf_counter() - started
+    seconds = log.seconds
     with whole(run.adapter) as part:
         trainer.model.save_pretrained(part)
         tokenizer.save_pretrained(part)
@@ -196,15 +202,16 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
         report_to=recipe.tracking.report_to,
         run_name=recipe.name,
         seed=section.seed,
-        data_seed=section.seed,
     )
 
 
 def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Trained:
     import torch
 
+    from medtune.training.callbacks import read_metrics
+
     state = trainer.state
-    log = [json.loads(line) for line in run.metrics_file.read_text(encoding="utf-8").splitlines()]
+    log = read_metrics(run.metrics_file)
     validation = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
     losses = [entry["loss"] for entry in log if "loss" in entry]
     per_epoch = sum(len(row.input_ids) for row in rows)
@@ -241,40 +248,6 @@ def _interrupted(run: Run, step: int | None) -> MedtuneError:
 def _start_afresh(run: Run) -> None:
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     run.metrics_file.unlink(missing_ok=True)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def _newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; one that a kill left half-written is passed over."""
-    found = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
-    return max(found, key=_step, default=None)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        with safe_open(checkpoint / "adapter_model.safetensors", "pt"):
-            pass
-        parts = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-        return all(zipfile.is_zipfile(checkpoint / part) for part in parts)
-    except (OSError, ValueError, SafetensorError):
-        return False
-
-
-def _check_room(run: Run) -> None:
-    """Room for the checkpoints of a small adapter; a larger one fails whole, when it is saved."""
-    needed = 64 * 2**20
-    free = shutil.disk_usage(run.folder).free
-    if free < needed:
-        raise MedtuneError(
-            f"Only {free / 2**20:.0f} MiB are free where {run.folder} lies, and the checkpoints "
-            f"need at least {needed / 2**20:.0f} MiB; free some space."
-        )
 
 
 def _quiet_libraries() -> None:
