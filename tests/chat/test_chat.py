@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from medtune.chat.conversation import Conversation
 from medtune.chat.engines import Decoding
 from medtune.chat.engines.transformers import TransformersEngine
-from medtune.chat.pipeline import answer
+from medtune.chat.pipeline import NO_ANSWER, answer
 from medtune.errors import MedtuneError
 from medtune.evaluation.generate import generate_answers
 from medtune.model.load import load_base, load_tokenizer
@@ -72,6 +72,22 @@ def test_an_emergency_is_answered_without_the_model() -> None:
     conversation.ask("crushing chest pain and my left arm hurts")
     said = "".join(answer(conversation, NoEngine(), Decoding(), country="GB"))  # type: ignore[arg-type]
     assert said.startswith("Call 999 now")
+
+
+def test_a_model_that_says_nothing_is_not_an_empty_answer() -> None:
+    class Silent:
+        name, context = "silent", 100
+
+        def count(self, messages: list[Message]) -> int:
+            return 1
+
+        def stream(self, *_: object) -> list[str]:
+            return ["", " "]
+
+    conversation = Conversation()
+    conversation.ask("I have itchy eyes")
+    said = "".join(answer(conversation, Silent(), Decoding(10)))  # type: ignore[arg-type]
+    assert said.strip() == NO_ANSWER
 
 
 def test_a_message_that_is_too_long_is_refused_with_a_sentence(engine: TransformersEngine) -> None:

@@ -14,6 +14,8 @@ DISCLAIMER = (
     "In an emergency call your local emergency number."
 )
 
+NO_ANSWER = "The model gave no answer. Please ask again in other words."
+
 
 def answer(
     conversation: Conversation,
@@ -34,4 +36,9 @@ def answer(
             return
         yield "\n\n"
     room = engine.context - settings.max_new_tokens
-    yield from engine.stream(conversation.fitted(engine.count, room), settings, stop)
+    silent = True
+    for piece in engine.stream(conversation.fitted(engine.count, room), settings, stop):
+        silent = silent and not piece.strip()
+        yield piece
+    if silent and not (stop and stop.is_set()):
+        yield NO_ANSWER

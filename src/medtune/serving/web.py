@@ -47,7 +47,9 @@ def build_page(
         try:
             for piece in answer(conversation, engine, settings, stop=stop, country=country):
                 text += piece
-                yield [*history, {"role": "assistant", "content": _with_bold_headings(text)}]
+                if text.strip():  # until then the page shows that the model is thinking
+                    shown = _with_bold_headings(text)
+                    yield [*history, {"role": "assistant", "content": shown}]
         except MedtuneError as error:
             yield [*history, {"role": "assistant", "content": str(error)}]
         finally:
@@ -82,7 +84,8 @@ def build_page(
             for trigger in (box.submit, send.click)
         ]
         stop_button.click(None, cancels=started)
-        clear.click(lambda: ([], ""), None, [chat, box], cancels=started, queue=False)
+        # In this order: a piece of the answer that is still on its way must not undo the clearing.
+        clear.click(None, cancels=started).then(lambda: ([], ""), None, [chat, box], queue=False)
     return page
 
 
