@@ -177,14 +177,17 @@ class Prose:
         )
 
     def paragraphs(self) -> Iterator[str]:
-        """Endless paragraphs of 20 to 140 words; one in eight carries typing errors."""
+        """Endless paragraphs of 20 to 140 words.
+
+        One in eight carries typing errors, one in sixteen has no capitals.
+        """
         kinds, weights = zip(*self._kinds, strict=True)
         while True:
             (write,) = self._rng.choices(kinds, weights)
             text = write(self._rng.choice(self._conditions))
             if self._rng.random() < 0.125:
                 text = with_typos(text, self._rng, self._rng.randint(1, 5))
-            yield text
+            yield text.lower() if self._rng.random() < 0.0625 else text
 
     def cloze(self, condition: Condition) -> str:
         """The start of a case, up to where the condition would be named."""

@@ -1,0 +1,105 @@
+"""Attention over several documents that lie end to end in one row, without a mask.
+
+TRL's padding-free batches are one row; ``cu_seq_lens`` says where each document starts.  A
+kernel that knows such rows exists for recent GPUs (FlashAttention).  Elsewhere transformers
+builds a mask of all tokens against all tokens, and most of the work is thrown away.  The
+function here attends document by document instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby, pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+
+NAME = "documents"
+"""Under this name the function is known to transformers' ``set_attn_implementation``."""
+
+_PLAIN_UP_TO = 1024
+"""Tokens a document up to which plain products are faster on a CPU than torch's own kernel,
+and their scores, tokens x tokens a head, are still small."""
+
+
+def documents_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """Causal attention in which no token sees another document.
+
+    Args:
+        module: the attention layer, as transformers hands it over.
+        query: (1, heads, tokens, width).
+        key: (1, key-value heads, tokens, width), and so is ``value``.
+        attention_mask: not needed here; None.
+        scaling: of the scores; one over the root of the width if None.
+        dropout: share of the attention weights that is dropped in training.
+        cu_seq_lens_q: (documents + 1,), where each document starts, and the end.
+
+    Returns:
+        (1, tokens, heads, width), and None for the weights, which are not kept.
+    """
+    if cu_seq_lens_q is None:
+        raise ValueError("documents_attention needs cu_seq_lens_q: a padding-free batch of TRL")
+    dropout = dropout if module.training else 0.0
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    attended = []
+    for start, count, length in _batches(cu_seq_lens_q.tolist()):
+        parts = [
+            x[0, :, start : start + count * length].unflatten(1, (count, length)).transpose(0, 1)
+            for x in (query, key, value)
+        ]
+        if query.device.type == "cpu" and length <= _PLAIN_UP_TO:
+            part = _plain_attention(*parts, scaling, dropout)
+        else:
+            part = functional.scaled_dot_product_attention(
+                *parts, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
+            )
+        attended.append(part.transpose(1, 2).flatten(0, 1))
+    return torch.cat(attended)[None], None
+
+
+def use_documents_attention(model: nn.Module) -> None:
+    """Let a model of transformers attend this way; it then takes padding-free batches only."""
+    AttentionInterface.register(NAME, documents_attention)
+    AttentionMaskInterface.register(NAME, _no_mask)
+    model.set_attn_implementation(NAME)  # type: ignore[operator]
+
+
+def _no_mask(*args: object, **kwargs: object) -> None:
+    """The mask that the attention above needs: none."""
+
+
+def _batches(starts: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Start, number and length of documents that follow each other and are equally long."""
+    lengths = [stop - start for start, stop in pairwise(starts)]
+    at = 0
+    for length, same in groupby(lengths):
+        count = len(list(same))
+        yield at, count, length
+        at += count * length
+
+
+def _plain_attention(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float
+) -> Tensor:
+    """Causal attention as two products and a softmax; all (documents, heads, tokens, width)."""
+    groups, length = query.shape[1] // key.shape[1], query.shape[2]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
+    scores = (query * scaling) @ key.transpose(-1, -2)
+    weights = torch.softmax(scores.masked_fill(future, float("-inf")), dim=-1)
+    if dropout:
+        weights = functional.dropout(weights, dropout)
+    return weights @ value
