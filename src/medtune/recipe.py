@@ -64,9 +64,16 @@ class DataSection(_Section):
 
 
 class AdapterSection(_Section):
-    """The low-rank adapter that is trained."""
+    """What is trained: a low-rank adapter, or the whole model."""
 
-    method: Literal["lora"] = "lora"
+    method: Literal["lora", "rslora", "dora", "none"] = "lora"
+    """``rslora`` scales by alpha over the root of the rank, which keeps large ranks useful; ``dora``
+    trains the length of each column apart (slower); ``none`` trains every weight of the model."""
+    init: Literal["default", "pissa", "olora"] = "default"
+    """How the adapter starts: at zero effect, from the largest singular values of each weight
+    (``pissa``), or from its QR decomposition (``olora``)."""
+    plus_ratio: Annotated[float, Field(ge=1)] | None = None
+    """LoRA+: how many times faster the adapter's B learns than its A; 16 is usual."""
     rank: Annotated[int, Field(ge=1)] = 16
     alpha: Annotated[float, Field(gt=0)] = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -86,6 +93,7 @@ class TrainingSection(_Section):
     optimizer: Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"] = (
         "adamw_torch"
     )
+    """``paged`` lets its state move to the processor's memory when the GPU's is full."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -93,6 +101,9 @@ class TrainingSection(_Section):
     packing: bool = False
     """Put several dialogues in one row of ``max_length`` tokens, without leakage between them."""
     gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: a third slower, far less memory."""
+    neftune_noise: Annotated[float, Field(gt=0)] | None = None
+    """NEFTune: noise on the embeddings while training; 5 is usual."""
     evaluate_every: Annotated[float, Field(gt=0)] = 0.2
     """Below 1 a share of the run, otherwise steps: validation loss and a checkpoint."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None
@@ -128,6 +139,27 @@ class Recipe(_Section):
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
     tracking: TrackingSection = TrackingSection()
+
+    @model_validator(mode="after")
+    def _methods_go_together(self) -> Recipe:
+        adapter, quantization = self.adapter, self.model.quantization
+        if adapter.method == "none" and quantization != "none":
+            raise ValueError(
+                "adapter.method none trains every weight, and quantised weights cannot be trained; "
+                "set model.quantization to none, or adapter.method to lora"
+            )
+        if adapter.init != "default" and quantization != "none":
+            raise ValueError(
+                f"adapter.init {adapter.init} takes the weights apart, which are quantised; "
+                "set model.quantization to none, or adapter.init to default"
+            )
+        if adapter.plus_ratio and (
+            adapter.method == "none" or self.training.optimizer != "adamw_torch"
+        ):
+            raise ValueError(
+                "adapter.plus_ratio needs an adapter and training.optimizer adamw_torch"
+            )
+        return self
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

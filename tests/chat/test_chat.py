@@ -12,7 +12,7 @@ from medtune.chat.engines import Decoding
 from medtune.chat.engines.transformers import TransformersEngine
 from medtune.chat.pipeline import NO_ANSWER, answer
 from medtune.errors import MedtuneError
-from medtune.evaluation.generate import generate_answers
+from medtune.model.generate import generate_answers
 from medtune.model.load import load_base, load_tokenizer
 from medtune.model.template import Message, messages, prompt_ids
 from medtune.recipe import ModelSection

@@ -21,10 +21,10 @@ from medtune.evaluation.clinical import (
     specialist_is_right,
     specialist_named,
 )
-from medtune.evaluation.generate import generate_answers
 from medtune.evaluation.overlap import bleu, rouge_l
 from medtune.evaluation.perplexity import answer_losses, bits_per_byte, perplexity
 from medtune.evaluation.statistics import score
+from medtune.model.generate import generate_answers
 from medtune.model.load import load_base, load_tokenizer
 from medtune.recipe import ModelSection
 from medtune.training.examples import Example, example

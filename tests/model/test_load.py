@@ -169,7 +169,7 @@ def test_training_reads_exactly_what_chat_sends_and_ends_with_the_end_token(
 def test_genuine_tokenizers_end_their_answers(shared_data: Path, family: str) -> None:
     from transformers import AutoTokenizer
 
-    from medtune.training.examples import end_tokens
+    from medtune.model.template import end_tokens
 
     folder = shared_data.parent / "tokenizers" / family
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -20,10 +20,10 @@ from medtune.evaluation.clinical import (
     has_structure,
     specialist_is_right,
 )
-from medtune.evaluation.generate import Generated, generate_answers
 from medtune.evaluation.overlap import bleu, bleu_signature, rouge_l
 from medtune.evaluation.perplexity import answer_losses, bits_per_byte, perplexity
 from medtune.evaluation.statistics import Measured, difference, holm, mean_of, score
+from medtune.model.generate import Generated, generate_answers
 from medtune.model.load import load_tokenizer, load_tuned
 from medtune.model.template import messages, prompt_ids
 from medtune.recipe import EvaluationSection, Recipe

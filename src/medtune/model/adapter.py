@@ -33,6 +33,7 @@ def lora_config(section: AdapterSection, model: PreTrainedModel) -> LoraConfig:
     """
     from peft import LoraConfig
 
+    assert section.method != "none", "full fine-tuning has no adapter"
     if section.targets != "all-linear":
         there = projections(model)
         missing = [target for target in section.targets if target not in there]
@@ -47,5 +48,8 @@ def lora_config(section: AdapterSection, model: PreTrainedModel) -> LoraConfig:
         lora_alpha=section.alpha,  # type: ignore[arg-type]
         lora_dropout=section.dropout,
         target_modules=section.targets,
+        use_rslora=section.method == "rslora",
+        use_dora=section.method == "dora",
+        init_lora_weights=True if section.init == "default" else section.init,
         bias="none",
     )

@@ -94,11 +94,15 @@ def _train(
         evaluations_since_best,
         keep_until,
     )
+    from medtune.training.documents import use_documents_attention
+    from medtune.training.head import score_answers_only
     from medtune.training.order import OrderedTrainer
 
     # Before the model: the adapter's start is drawn from this seed.
     set_seed(recipe.training.seed)
     model = load_base(recipe.model)
+    if not torch.cuda.is_available():
+        use_documents_attention(model)
     earlier = keep_until(run.metrics_file, checkpoints.step_of(checkpoint)) if checkpoint else []
     log = MetricsLog(run.metrics_file, before=earlier[-1]["seconds"] if earlier else 0.0)
     guard = LossGuard(next((e["eval_loss"] for e in earlier if "eval_loss" in e), None))
@@ -117,6 +121,7 @@ def _train(
         peft_config=lora_config(recipe.adapter, model),
         callbacks=watchers,
     )
+    score_answers_only(trainer.model.get_base_model())
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     for parameter in trainer.model.parameters():
@@ -179,6 +184,8 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
         gradient_checkpointing=section.gradient_checkpointing,
         packing=section.packing,
         eval_packing=False,
+        # On a CPU a batch is one row of documents end to end: nothing is computed on padding.
+        padding_free=not gpu,
         # The rows were fitted by `prepare` and checked again: nothing is left to cut.
         max_length=recipe.data.max_length if section.packing else None,
         # Few distinct shapes: oneDNN keeps a compiled kernel, and memory for it, per shape.
