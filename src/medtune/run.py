@@ -88,6 +88,11 @@ class Run:
         return self.folder / "adapter"
 
     @property
+    def full_model(self) -> Path:
+        """The trained model of a run without an adapter (full fine-tuning)."""
+        return self.folder / "model"
+
+    @property
     def metrics_file(self) -> Path:
         """One JSON object per logged training step."""
         return self.folder / "metrics.jsonl"

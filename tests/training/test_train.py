@@ -360,3 +360,48 @@ def test_training_without_prepared_rows_says_what_to_do(tiny_base: Path, tmp_pat
 def test_rows_prepared_by_the_run_are_those_that_are_read(tiny_base: Path, tmp_path: Path) -> None:
     run = _prepared(_recipe(tiny_base), tmp_path)
     assert len(read_split(run, "train")) > len(read_split(run, "test"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["adapter.method=rslora", "model.quantization=none"],
+        ["adapter.method=dora", "model.quantization=none"],
+        ["adapter.init=pissa", "model.quantization=none", "model.dtype=float32"],
+        ["adapter.init=olora", "model.quantization=none", "model.dtype=float32"],
+        ["adapter.plus_ratio=16", "model.quantization=none", "training.optimizer=adamw_torch"],
+        ["adapter.method=none", "model.quantization=none", "training.optimizer=adamw_torch"],
+        ["model.quantization=int8", "training.neftune_noise=5"],
+        ["training.optimizer=paged_adamw_8bit", "training.packing=true", "data.max_length=512"],
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_every_method_learns_and_its_saved_weights_give_the_measured_loss(
+    tiny_base: Path, tmp_path: Path, overrides: list[str]
+) -> None:
+    from medtune.evaluation.perplexity import answer_losses
+
+    recipe = _recipe(tiny_base, "training.learning_rate=5e-3", "training.max_steps=8", *overrides)
+    run = _prepared(recipe, tmp_path)
+    trained = train(recipe, run)
+    assert trained.validation_loss < trained.validation_loss_before - 0.02
+    rows = read_split(run, "validation")
+    items = examples(load_tokenizer(recipe.model), rows, recipe.data.max_length)
+    losses = answer_losses(load_tuned(run), items, batch_size=4)
+    measured = losses[:, 0].sum() / losses[:, 1].sum()
+    assert measured == pytest.approx(trained.validation_loss, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["adapter.method=none"], "quantised weights cannot be trained"),
+        (["adapter.init=pissa"], "takes the weights apart"),
+        (["adapter.plus_ratio=16"], "needs an adapter and training.optimizer adamw_torch"),
+    ],
+)
+def test_methods_that_do_not_go_together_are_refused_with_what_to_change(
+    tiny_base: Path, overrides: list[str], words: str
+) -> None:
+    with pytest.raises(MedtuneError, match=words):
+        _recipe(tiny_base, *overrides)

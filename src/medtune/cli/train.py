@@ -32,4 +32,5 @@ def train(
         prepare_data(settings.data, run, load_tokenizer(settings.model), say)
     run.keep(settings)
     say(training_sentence(train_adapter(settings, run, resume=resume)))
-    say(f"The adapter is in {run.adapter}. Next: medtune evaluate {run.folder}")
+    kept = run.adapter if settings.adapter.method != "none" else run.full_model
+    say(f"The trained weights are in {kept}. Next: medtune evaluate {run.folder}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,7 @@ from medtune.evaluation.overlap import bleu, bleu_signature, rouge_l
 from medtune.evaluation.perplexity import answer_losses, bits_per_byte, perplexity
 from medtune.evaluation.statistics import Measured, difference, holm, mean_of, score
 from medtune.model.generate import Generated, generate_answers
-from medtune.model.load import load_tokenizer, load_tuned
+from medtune.model.load import load_base, load_tokenizer, load_tuned
 from medtune.model.template import messages, prompt_ids
 from medtune.recipe import EvaluationSection, Recipe
 from medtune.run import Run, whole
@@ -82,11 +82,12 @@ def evaluate(recipe: Recipe, run: Run) -> dict[str, Any]:
             def advance(count: int, task: Any = task) -> None:
                 progress.advance(task, count)
 
-            switched_off: Any = model.disable_adapter() if who == "base" else nullcontext()  # type: ignore[operator]
-            with switched_off:
-                losses = answer_losses(model, items, batch_size=section.batch_size, advance=advance)
+            with _speaking(who, recipe, model) as speaker:
+                losses = answer_losses(
+                    speaker, items, batch_size=section.batch_size, advance=advance
+                )
                 answers = generate_answers(
-                    model,
+                    speaker,
                     tokenizer,
                     prompts,
                     max_new_tokens=section.max_new_tokens,
@@ -106,6 +107,18 @@ def evaluate(recipe: Recipe, run: Run) -> dict[str, Any]:
     run.write_json(run.results_file, results)
     run.write_manifest()
     return results
+
+
+@contextmanager
+def _speaking(who: Who, recipe: Recipe, tuned: Any) -> Iterator[Any]:
+    """The tuned model, or its base: the adapter switched off, or the base loaded anew."""
+    if who == "tuned":
+        yield tuned
+    elif recipe.adapter.method == "none":
+        yield load_base(recipe.model)
+    else:
+        with tuned.disable_adapter():
+            yield tuned
 
 
 def _results(

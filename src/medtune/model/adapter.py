@@ -1,8 +1,10 @@
-"""The low-rank adapter: which projections get one, and how it starts."""
+"""The low-rank adapter: which projections get one, how it starts, how it is saved."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from medtune.errors import MedtuneError
 from medtune.recipe import AdapterSection
@@ -53,3 +55,30 @@ def lora_config(section: AdapterSection, model: PreTrainedModel) -> LoraConfig:
         init_lora_weights=True if section.init == "default" else section.init,
         bias="none",
     )
+
+
+class AdapterStart:
+    """How an adapter began, kept where its start took a part out of the base's weights.
+
+    PiSSA and OLoRA move a part of every weight into the adapter.  Such an adapter fits only the
+    base that is left over.  Together with its start it becomes a plain adapter of twice the rank
+    that fits the base everybody has (W + BA - B0 A0).
+
+    Args:
+        model: with its adapter, before the first step.
+        section: the recipe's ``adapter`` section.
+        folder: where the start is kept meanwhile.
+    """
+
+    def __init__(self, model: Any, section: AdapterSection, folder: Path) -> None:
+        self._folder = folder if section.init != "default" else None
+        if self._folder:
+            model.save_pretrained(self._folder)
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Save the trained adapter as one that fits the untouched base."""
+        if self._folder is None:
+            model.save_pretrained(folder)
+            return
+        model.save_pretrained(folder, path_initial_model_for_weight_conversion=str(self._folder))
+        shutil.rmtree(self._folder)

@@ -103,16 +103,25 @@ def load_base(section: ModelSection) -> PreTrainedModel:
 def load_tuned(run: Run) -> PreTrainedModel:
     """The run's base with its adapter on top, not merged, in evaluation mode.
 
+    Of a run that trained every weight it is the trained model itself.
+
     Raises:
         MedtuneError: the run has not been trained to the end.
     """
     from peft import PeftModel
 
+    recipe = run.recipe()
+    if recipe.adapter.method == "none":
+        run.require(
+            run.full_model / "config.json",
+            f"The run {run.name!r} has no trained model; start with `medtune train`.",
+        )
+        return load_base(recipe.model.model_copy(update={"base": str(run.full_model)}))
     run.require(
         run.adapter / "adapter_config.json",
         f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
     )
-    base = load_base(run.recipe().model)
+    base = load_base(recipe.model)
     with _quiet(), _readable(run.adapter):
         model: Any = PeftModel.from_pretrained(base, str(run.adapter))
     return model.eval()

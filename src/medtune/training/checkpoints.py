@@ -72,9 +72,11 @@ def _is_whole(checkpoint: Path) -> bool:
 
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        with safe_open(checkpoint / "adapter_model.safetensors", "pt"):
-            pass
+        weights = [*checkpoint.glob("*.safetensors")]
+        for path in weights:
+            with safe_open(path, "pt"):
+                pass
         parts = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-        return all(zipfile.is_zipfile(checkpoint / part) for part in parts)
+        return bool(weights) and all(zipfile.is_zipfile(checkpoint / part) for part in parts)
     except (OSError, ValueError, SafetensorError):
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from random import Random
+from typing import Any
 
 from torch.utils.data import Sampler
 from trl import SFTTrainer
@@ -57,7 +58,30 @@ class GroupedByLength(Sampler[int]):
 
 
 class OrderedTrainer(SFTTrainer):
-    """TRL's trainer with the order above; it has no setting for a sampler."""
+    """TRL's trainer with the order above, and LoRA+; it has no setting for either.
+
+    Args:
+        plus_ratio: LoRA+: how many times faster an adapter's B learns than its A.
+    """
+
+    def __init__(self, *args: Any, plus_ratio: float | None = None, **kwargs: Any) -> None:
+        self._plus_ratio = plus_ratio
+        super().__init__(*args, **kwargs)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        if self._plus_ratio is None or self.optimizer is not None:
+            return super().create_optimizer(model)
+        from peft.optimizers import create_loraplus_optimizer
+        from torch.optim import AdamW
+
+        self.optimizer = create_loraplus_optimizer(
+            self.model,  # type: ignore[arg-type]
+            AdamW,
+            lr=self.args.learning_rate,
+            loraplus_lr_ratio=self._plus_ratio,
+            weight_decay=self.args.weight_decay,
+        )
+        return self.optimizer
 
     def _get_train_sampler(self, train_dataset: object = None) -> Sampler[int]:
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]  # type: ignore[index]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medtune.data.rows import read_split
 from medtune.errors import MedtuneError
-from medtune.model.adapter import lora_config
+from medtune.model.adapter import AdapterStart, lora_config
 from medtune.model.load import load_base, load_tokenizer, resolve_dtype
 from medtune.recipe import Recipe
 from medtune.run import Run, disk_error, whole
@@ -100,7 +100,10 @@ def _train(
 
     # Before the model: the adapter's start is drawn from this seed.
     set_seed(recipe.training.seed)
-    model = load_base(recipe.model)
+    adapted = recipe.adapter.method != "none"
+    # A weight in bfloat16 is too coarse to learn in small steps: 0.1% of it rounds to nothing.
+    precision = recipe.model.dtype if adapted else "float32"
+    model = load_base(recipe.model.model_copy(update={"dtype": precision}))
     if not torch.cuda.is_available():
         use_documents_attention(model)
     earlier = keep_until(run.metrics_file, checkpoints.step_of(checkpoint)) if checkpoint else []
@@ -118,10 +121,11 @@ def _train(
         train_dataset=to_dataset(rows["train"]),
         eval_dataset=to_dataset(rows["validation"]),
         processing_class=tokenizer,
-        peft_config=lora_config(recipe.adapter, model),
+        peft_config=lora_config(recipe.adapter, model) if adapted else None,
         callbacks=watchers,
+        plus_ratio=recipe.adapter.plus_ratio,
     )
-    score_answers_only(trainer.model.get_base_model())
+    score_answers_only(trainer.model.get_base_model() if adapted else trainer.model)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     for parameter in trainer.model.parameters():
@@ -129,6 +133,7 @@ def _train(
         # optimizer rounds to nothing.  The adapter is small: train it in float32.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    start = AdapterStart(trainer.model, recipe.adapter, run.checkpoints / "start")
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     checkpoints.check_room(run, trainable, recipe.training.keep_checkpoints)
     try:
@@ -149,8 +154,11 @@ def _train(
     if interruption.at_step is not None:
         raise _interrupted(run, interruption.at_step)
     seconds = log.seconds
-    with whole(run.adapter) as part:
-        trainer.model.save_pretrained(part)
+    with whole(run.adapter if adapted else run.full_model) as part:
+        if adapted:
+            start.save(trainer.model, part)
+        else:
+            trainer.model.to(resolve_dtype(recipe.model)).save_pretrained(part)
         tokenizer.save_pretrained(part)
     trained = _summary(trainer, run, rows["train"], seconds)
     run.write_json(run.training_file, asdict(trained))
@@ -176,6 +184,7 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
         lr_scheduler_type=section.schedule,
         warmup_steps=section.warmup_steps,
         weight_decay=section.weight_decay,
+        neftune_noise_alpha=section.neftune_noise,
         max_grad_norm=section.max_grad_norm,
         optim=section.optimizer,
         per_device_train_batch_size=section.batch_size,
@@ -227,8 +236,8 @@ def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Tra
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
-    parameters = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
-    trainable = sum(n for n, trained in parameters if trained)
+    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    adapted = hasattr(trainer.model, "get_base_model")
     return Trained(
         steps=state.global_step,
         seconds=round(seconds, 2),
@@ -239,7 +248,11 @@ def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Tra
         validation_loss_before=validation[0],
         validation_loss=min(validation[1:], default=validation[0]),
         trainable_parameters=trainable,
-        total_parameters=trainer.model.get_base_model().num_parameters() - trainable,
+        total_parameters=(
+            trainer.model.get_base_model().num_parameters() - trainable
+            if adapted
+            else trainer.model.num_parameters()
+        ),
         stopped_early=state.global_step < state.max_steps,
     )
 
