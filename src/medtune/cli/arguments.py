@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the ru
 RunName = Annotated[
     str | None,
     typer.Argument(metavar="[RUN]", help="A run's name or folder; the newest if left out."),
+]
+EngineChoice = Annotated[
+    Literal["auto", "transformers", "llamacpp"],
+    typer.Option("--engine", help="auto: llama.cpp on a CPU, transformers on a GPU."),
 ]
 Country = Annotated[
     str, typer.Option(help="Two letters, such as US or GB, for the emergency lines.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from medtune.training.examples import end_tokens
+from medtune.model.template import end_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

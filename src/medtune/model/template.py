@@ -54,3 +54,13 @@ def training_pair(
         # Some templates drop white space or a thinking block; what chat sends decides.
         whole = prompt + answer.strip() + str(tokenizer.eos_token)
     return {"prompt": prompt, "completion": whole[len(prompt) :].rstrip("\n ")}
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that end an answer: the tokenizer's own, and the usual end-of-turn marks."""
+    known = tokenizer.get_vocab()
+    marks = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "</s>")
+    ends: set[int] = {known[mark] for mark in marks if mark in known}
+    if tokenizer.eos_token_id is not None:
+        ends.add(int(tokenizer.eos_token_id))  # type: ignore[arg-type]
+    return ends

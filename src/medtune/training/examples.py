@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from medtune.data.rows import Row
 from medtune.errors import MedtuneError
-from medtune.model.template import messages, prompt_ids, training_pair
+from medtune.model.template import end_tokens, messages, prompt_ids, training_pair
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -86,13 +86,3 @@ def _check(tokenizer: PreTrainedTokenizerBase, row: Row, item: Example, max_leng
         raise MedtuneError(
             "The chat template writes the beginning-of-text token twice; set model.chat_template."
         )
-
-
-def end_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that end an answer: the tokenizer's own, and the usual end-of-turn marks."""
-    known = tokenizer.get_vocab()
-    marks = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "</s>")
-    ends: set[int] = {known[mark] for mark in marks if mark in known}
-    if tokenizer.eos_token_id is not None:
-        ends.add(int(tokenizer.eos_token_id))  # type: ignore[arg-type]
-    return ends

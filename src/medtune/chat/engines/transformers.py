@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from medtune.chat.engines import Decoding
 from medtune.errors import MedtuneError
 from medtune.model.load import load_base, load_tokenizer, load_tuned
-from medtune.model.template import Message, prompt_ids
+from medtune.model.template import Message, end_tokens, prompt_ids
 from medtune.recipe import ModelSection
 from medtune.run import Run
-from medtune.training.examples import end_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
