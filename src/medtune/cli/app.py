@@ -10,6 +10,7 @@ from medtune.cli.demo import demo
 from medtune.cli.evaluate import evaluate
 from medtune.cli.export import export
 from medtune.cli.prepare import prepare
+from medtune.cli.push import push
 from medtune.cli.recipes import recipes
 from medtune.cli.serve import serve
 from medtune.cli.train import train
@@ -38,5 +39,5 @@ def _version(
         raise typer.Exit
 
 
-for command in (demo, recipes, prepare, train, evaluate, chat, serve, assess, export):
+for command in (demo, recipes, prepare, train, evaluate, chat, serve, assess, export, push):
     app.command()(command)
