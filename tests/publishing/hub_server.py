@@ -127,6 +127,8 @@ class Hub:
             if repo is None:
                 return self.send(request, 404, {}, {"X-Error-Code": "RepoNotFound"})
             return self.info(request, match[1], repo)
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/\w+", path):
+            return self.tree(request, self.repositories[match[1]])
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
             return self.resolve(request, match[1], match[2])
         return self.send(request, 404, {"error": f"no such place: {path}"})
@@ -193,6 +195,18 @@ class Hub:
                 "downloads": 0, "likes": 0, "siblings": [{"rfilename": path} for path in repo.files],
             },
         )  # fmt: skip
+
+    def tree(self, request: Any, repo: Repository) -> None:
+        entries = []
+        for path, content in repo.files.items():
+            header = f"blob {len(content)}\0".encode()
+            entries.append(
+                {
+                    "type": "file", "path": path, "size": len(content),
+                    "oid": hashlib.sha1(header + content).hexdigest(),
+                }
+            )  # fmt: skip
+        self.send(request, 200, entries)
 
     def resolve(self, request: Any, name: str, path: str) -> None:
         repo = self.repositories.get(name)

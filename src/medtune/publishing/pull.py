@@ -44,7 +44,7 @@ def run_from_hub(address: str, runs: Path) -> Run:
         part.mkdir()
         for file in snapshot.iterdir():
             if file.is_file() and file.name != "README.md":
-                shutil.copyfile(file, part / file.name)
+                shutil.copy2(file, part / file.name)  # its age tells whether a GGUF is current
     for name, target in (
         ("manifest.json", run.manifest_file),
         ("training.json", run.training_file),

@@ -135,7 +135,9 @@ def _library() -> Any:
     return xllamacpp
 
 
-def start_server(file: Path, context: int, slots: int = 1, key: str = "") -> Any:
+def start_server(
+    file: Path, context: int, slots: int = 1, key: str = "", threads: int | None = None
+) -> Any:
     """llama.cpp's server with a model, in this process.
 
     The library opens a port on this machine as well.  It asks for ``key``; without one nobody
@@ -149,7 +151,7 @@ def start_server(file: Path, context: int, slots: int = 1, key: str = "") -> Any
     params.model.path = str(file)
     params.n_ctx = context * slots
     params.n_parallel = slots
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _cores()
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or _cores()
     params.verbosity = -1
     params.cache_ram_mib = 0  # conversations are not kept once they leave their slot
     params.ui = params.endpoint_slots = False

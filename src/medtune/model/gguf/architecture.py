@@ -22,11 +22,11 @@ class Architecture:
     """llama.cpp turns pairs of neighbours (2i, 2i+1) where transformers turns (i, i + half)."""
 
 
-_BY_CLASS = {
-    "LlamaForCausalLM": Architecture("llama", interleaved=True),
-    "MistralForCausalLM": Architecture("llama", interleaved=True),
-    "Qwen2ForCausalLM": Architecture("qwen2", interleaved=False),
-    "Qwen3ForCausalLM": Architecture("qwen3", interleaved=False),
+_BY_TYPE = {
+    "llama": Architecture("llama", interleaved=True),
+    "mistral": Architecture("llama", interleaved=True),
+    "qwen2": Architecture("qwen2", interleaved=False),
+    "qwen3": Architecture("qwen3", interleaved=False),
 }
 
 
@@ -36,18 +36,12 @@ def architecture(config: Any) -> Architecture:
     Raises:
         MedtuneError: Medtune cannot write it; the sentence names the way that can.
     """
-    name = (config.architectures or ["an unknown architecture"])[0]
-    if name in _BY_CLASS:
-        return _BY_CLASS[name]
+    if config.model_type in _BY_TYPE:
+        return _BY_TYPE[config.model_type]
     raise MedtuneError(
-        f"Medtune writes GGUF for {', '.join(k.removesuffix('ForCausalLM') for k in _BY_CLASS)} "
-        f"models, not for {name}; export with `--to merged` and convert that folder with "
-        "convert_hf_to_gguf.py of llama.cpp."
+        f"Medtune writes GGUF for {', '.join(_BY_TYPE)} models, not for {config.model_type}; export "
+        "with `--to merged` and convert that folder with convert_hf_to_gguf.py of llama.cpp."
     )
-
-
-def is_supported(config: Any) -> bool:
-    return bool(config.architectures) and config.architectures[0] in _BY_CLASS
 
 
 def head_size(config: Any) -> int:
