@@ -7,6 +7,7 @@ import typer
 from medtune.cli.assess import assess
 from medtune.cli.chat import chat
 from medtune.cli.demo import demo
+from medtune.cli.doctor import doctor
 from medtune.cli.evaluate import evaluate
 from medtune.cli.export import export
 from medtune.cli.prepare import prepare
@@ -39,5 +40,5 @@ def _version(
         raise typer.Exit
 
 
-for command in (demo, recipes, prepare, train, evaluate, chat, serve, assess, export, push):
+for command in (demo, recipes, prepare, train, evaluate, chat, serve, assess, export, push, doctor):
     app.command()(command)

@@ -7,6 +7,7 @@ result is compared with it on other conversations before it is written.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,21 +104,22 @@ def pieces(tokenizer: PreTrainedTokenizerBase) -> Pieces:
     Raises:
         MedtuneError: a template whose turns depend on more than their place.
     """
+    render = _renderer(tokenizer)
     q, a, again = _turn("user", _QUESTION), _turn("assistant", _ANSWER), _turn("user", _AGAIN)
-    start, tail = _render(tokenizer, [q]).split(_QUESTION)
+    start, tail = render([q]).split(_QUESTION)
     try:
-        whole = _render(tokenizer, [_turn("system", _SYSTEM), q])
+        whole = render([_turn("system", _SYSTEM), q])
         before, rest = whole.split(_SYSTEM)
         system = (before, rest.split(_QUESTION)[0])
     except MedtuneError:
         raise
     except Exception:  # the template refuses a system turn, by whatever error its author chose
         system = None
-    _, rest = _render(tokenizer, [q, a, again]).split(_QUESTION)
+    _, rest = render([q, a, again]).split(_QUESTION)
     answer, rest = rest.split(_ANSWER)
     question, _ = rest.split(_AGAIN)
     found = Pieces(start, system, answer, question, tail)
-    _compare(tokenizer, found)
+    _compare(render, found)
     return found
 
 
@@ -153,7 +155,7 @@ def _joined(found: Pieces, turns: list[Message]) -> str:
     return text + found.end
 
 
-def _compare(tokenizer: PreTrainedTokenizerBase, found: Pieces) -> None:
+def _compare(render: Callable[[list[Message]], str], found: Pieces) -> None:
     """Check the pieces on conversations of up to three questions.
 
     Raises:
@@ -168,7 +170,7 @@ def _compare(tokenizer: PreTrainedTokenizerBase, found: Pieces) -> None:
     for first in starts:
         for length in (1, 3, 5):
             turns = first + chat[:length]
-            if _joined(found, turns) != _render(tokenizer, turns):
+            if _joined(found, turns) != render(turns):
                 raise MedtuneError(
                     "This model's chat template cannot be said in Ollama's template language; "
                     "export with `--to gguf` and run the file with llama.cpp, which reads the "
@@ -176,15 +178,18 @@ def _compare(tokenizer: PreTrainedTokenizerBase, found: Pieces) -> None:
                 )
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, turns: list[Message]) -> str:
-    rows = len(tokenizer)
-    template = chat_template(tokenizer, vocabulary(tokenizer, rows))
-    text = str(
-        tokenizer.apply_chat_template(
+def _renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Message]], str]:
+    """What the GGUF's template writes for a conversation, without the beginning-of-text token."""
+    template = chat_template(tokenizer, vocabulary(tokenizer, len(tokenizer)))
+    begin = str(tokenizer.bos_token) if begins_with_bos(tokenizer) else ""
+
+    def render(turns: list[Message]) -> str:
+        text = tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True, chat_template=template
         )
-    )
-    return text.removeprefix(str(tokenizer.bos_token)) if begins_with_bos(tokenizer) else text
+        return str(text).removeprefix(begin)
+
+    return render
 
 
 def _turn(role: str, content: str) -> Message:

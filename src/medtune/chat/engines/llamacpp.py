@@ -156,8 +156,12 @@ def start_server(
     params.cache_ram_mib = 0  # conversations are not kept once they leave their slot
     params.ui = params.endpoint_slots = False
     params.api_keys = [key or secrets.token_urlsafe(32)]
+    params.warmup = False  # the one token below does that
     try:
-        return library.Server(params)
+        server = library.Server(params)
+        # A server that is closed before its loop has begun never ends (xllamacpp 2026.10.11549).
+        server.handle_completions({"prompt": [0], "max_tokens": 1})
+        return server
     except Exception as error:
         raise MedtuneError(
             f"llama.cpp cannot load {file}: {_reason(error)} Delete the file to have it made anew."
