@@ -11,6 +11,8 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+from medtune.run import Run
+
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
@@ -63,3 +65,39 @@ def shared_data() -> Path:
             "the genuine data for trials is not here (a folder shared/data beside the checkout)"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def tuned_run(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on the tiny base, recipe and rows real, with a random adapter that changes answers."""
+    from dataclasses import asdict
+
+    import torch
+    from peft import get_peft_model
+
+    from medtune.data.prepare import prepare
+    from medtune.model.adapter import lora_config
+    from medtune.model.load import load_base, load_tokenizer
+    from medtune.recipe import load_recipe
+    from medtune.training.train import Trained
+
+    recipe = load_recipe(
+        "embedded-qlora",
+        ["name=tuned", f"model.base={tiny_base}", "data.limit=80", "evaluation.max_new_tokens=24"],
+    )
+    run = Run(tmp_path_factory.mktemp("runs") / "tuned")
+    tokenizer = load_tokenizer(recipe.model)
+    prepare(recipe.data, run, tokenizer, lambda sentence: None)
+    run.keep(recipe)
+    base = load_base(recipe.model.model_copy(update={"quantization": "none", "dtype": "float32"}))
+    model = get_peft_model(base, lora_config(recipe.adapter, base))
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    model.save_pretrained(str(run.adapter))
+    tokenizer.save_pretrained(run.adapter)
+    trained = Trained(4, 3.0, 900, 300.0, 2**30, 1.0, 5.0, 2.0, 9_000, 500_000, False)
+    run.write_json(run.training_file, asdict(trained))
+    run.write_manifest(training={"seed": 42})
+    return run

@@ -30,6 +30,9 @@ HEAVY = (
     "gradio",
     "matplotlib",
     "pyarrow",
+    "gguf",
+    "xllamacpp",
+    "huggingface_hub",
 )
 
 

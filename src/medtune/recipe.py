@@ -129,6 +129,19 @@ class TrackingSection(_Section):
     report_to: Literal["none", "wandb", "tensorboard", "trackio", "mlflow"] = "none"
 
 
+class PublishingSection(_Section):
+    """Where the model goes once it is trained, and under which licences."""
+
+    push_to: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    """A Hub repository, owner/name.  Whether it can be written to is checked before training."""
+    what: Literal["adapter", "merged", "gguf"] = "adapter"
+    private: bool = True
+    license: str | None = None
+    """Of the model, as the Hub spells it; empty: what the base's own card says."""
+    data_license: str | None = None
+    """Of the data, for the model card."""
+
+
 class Recipe(_Section):
     """Everything that a run needs to be repeated."""
 
@@ -139,6 +152,7 @@ class Recipe(_Section):
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
     tracking: TrackingSection = TrackingSection()
+    publishing: PublishingSection = PublishingSection()
 
     @model_validator(mode="after")
     def _methods_go_together(self) -> Recipe:

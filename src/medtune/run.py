@@ -119,6 +119,35 @@ class Run:
     def exports(self) -> Path:
         return self.folder / "exports"
 
+    @property
+    def merged(self) -> Path:
+        """The merged model as transformers reads it."""
+        return self.exports / "merged"
+
+    def gguf_file(self, kind: str) -> Path:
+        """The merged model for llama.cpp; ``kind`` is its quantisation, such as ``q8_0``."""
+        return self.exports / f"{self.name}-{kind}.gguf"
+
+    @property
+    def gguf_adapter(self) -> Path:
+        """The adapter alone for llama.cpp, to be put on a GGUF of the base."""
+        return self.exports / f"{self.name}-lora.gguf"
+
+    @property
+    def modelfile(self) -> Path:
+        """What ``ollama create`` reads."""
+        return self.exports / "Modelfile"
+
+    @property
+    def space(self) -> Path:
+        """The web page as a folder that Hugging Face Spaces runs."""
+        return self.exports / "space"
+
+    @property
+    def hub_folder(self) -> Path:
+        """What was last put together for the Hub."""
+        return self.exports / "hub"
+
     def keep(self, recipe: Recipe) -> None:
         """Write the resolved recipe into the run; an earlier one is replaced."""
         self.write_text(self.recipe_file, recipe.to_yaml())

@@ -7,8 +7,11 @@ import typer
 from medtune.cli.assess import assess
 from medtune.cli.chat import chat
 from medtune.cli.demo import demo
+from medtune.cli.doctor import doctor
 from medtune.cli.evaluate import evaluate
+from medtune.cli.export import export
 from medtune.cli.prepare import prepare
+from medtune.cli.push import push
 from medtune.cli.recipes import recipes
 from medtune.cli.serve import serve
 from medtune.cli.train import train
@@ -37,5 +40,5 @@ def _version(
         raise typer.Exit
 
 
-for command in (demo, recipes, prepare, train, evaluate, chat, serve, assess):
+for command in (demo, recipes, prepare, train, evaluate, chat, serve, assess, export, push, doctor):
     app.command()(command)

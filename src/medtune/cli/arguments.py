@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,7 +21,11 @@ Overrides = Annotated[
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
 RunName = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="A run's name or folder; the newest if left out."),
+    typer.Argument(metavar="[RUN]", help="A run's name or folder, or hub:owner/name; the newest if left out."),
+]
+EngineChoice = Annotated[
+    Literal["auto", "transformers", "llamacpp"],
+    typer.Option("--engine", help="auto: llama.cpp on a CPU, transformers on a GPU."),
 ]
 Country = Annotated[
     str, typer.Option(help="Two letters, such as US or GB, for the emergency lines.")
@@ -44,11 +48,15 @@ def recipe_and_run(name: str, overrides: list[str] | None, runs: Path) -> tuple[
 
 
 def existing_run(name: str | None, runs: Path) -> Run:
-    """A run by name, or the one whose training ended last.
+    """A run by name, one from the Hub, or the one whose training ended last.
 
     Raises:
         MedtuneError: there is none.
     """
+    if name is not None and name.startswith("hub:"):
+        from medtune.publishing.pull import run_from_hub
+
+        return run_from_hub(name, runs)
     from medtune.errors import MedtuneError
     from medtune.run import Run
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medtune.cli.arguments import Country, RunName, Runs
+from medtune.cli.arguments import Country, EngineChoice, RunName, Runs
 
 if TYPE_CHECKING:
     from medtune.chat.conversation import Conversation
@@ -19,6 +19,7 @@ def chat(
         float, typer.Option(min=0, max=2, help="0 is always the same answer.")
     ] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
+    engine_name: EngineChoice = "auto",
     country: Country = "",
     runs: Runs = Path("runs"),
 ) -> None:
@@ -28,13 +29,14 @@ def chat(
     """
     from medtune.chat.conversation import Conversation
     from medtune.chat.engines import Decoding
-    from medtune.chat.engines.transformers import open_engine
+    from medtune.chat.engines.choose import open_engine
     from medtune.chat.pipeline import DISCLAIMER
     from medtune.cli.arguments import existing_run
-    from medtune.cli.output import say
+    from medtune.cli.output import converting, say
 
     chosen = existing_run(run, runs)
-    engine = open_engine(chosen)
+    with converting() as advance:
+        engine = open_engine(chosen, engine_name, advance=advance)
     system = chosen.recipe().data.system or ""
     settings = Decoding(max_new_tokens, temperature)
     conversation = Conversation(system)

@@ -24,9 +24,13 @@ def evaluate(
     from medtune.cli.output import out, results_table, say
     from medtune.evaluation.evaluate import evaluate as measure
     from medtune.evaluation.report import verdict, write_report
+    from medtune.publishing.pull import prepare_same_rows
 
     chosen = existing_run(run, runs)
-    results = measure(chosen.recipe(), chosen)
+    settings = chosen.recipe()
+    if not chosen.split_file("test").exists():  # a run from the Hub comes without rows
+        prepare_same_rows(settings, chosen, say)
+    results = measure(settings, chosen)
     report = write_report(chosen)
     if as_json:
         typer.echo(chosen.results_file.read_text(encoding="utf-8"), nl=False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -48,3 +51,20 @@ def training_sentence(trained: Trained) -> str:
         f"{trained.validation_loss_before:.3f} before, {trained.validation_loss:.3f} after; "
         f"peak memory {trained.peak_memory_bytes / 2**30:.2f} GiB."
     )
+
+
+@contextmanager
+def converting() -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, shown once a conversion reports its first weight."""
+    console = Console(stderr=True)
+    columns = (TextColumn("converting"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = None
+
+        def advance(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                task = progress.add_task("converting", total=total)
+            progress.update(task, completed=done)
+
+        yield advance

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medtune.cli.arguments import Country, RunName, Runs
+from medtune.cli.arguments import Country, EngineChoice, RunName, Runs
 
 
 def serve(
@@ -13,6 +13,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
+    engine_name: EngineChoice = "auto",
     country: Country = "",
     runs: Runs = Path("runs"),
 ) -> None:
@@ -21,16 +22,17 @@ def serve(
     Example: medtune serve embedded-qlora --port 8000
     """
     from medtune.cli.arguments import existing_run
-    from medtune.cli.output import say
+    from medtune.cli.output import converting, say
     from medtune.serving.web import check_port
 
     chosen = existing_run(run, runs)
     check_port(host, port)
     from medtune.chat.engines import Decoding
-    from medtune.chat.engines.transformers import open_engine
+    from medtune.chat.engines.choose import open_engine
     from medtune.serving.web import serve as open_page
 
-    engine = open_engine(chosen)
+    with converting() as advance:
+        engine = open_engine(chosen, engine_name, advance=advance)
     say(f"{engine.name} at http://{host}:{port} - Ctrl-C ends it.")
     open_page(
         engine,

@@ -28,9 +28,17 @@ def train(
     from medtune.training.train import train as train_adapter
 
     settings, run = recipe_and_run(recipe, overrides, runs)
+    goal = settings.publishing
+    if goal.push_to:
+        from medtune.publishing.hub import check_access, collect, push
+
+        check_access(goal.push_to, private=goal.private, say=say)
     if not is_prepared(settings.data, run):
         prepare_data(settings.data, run, load_tokenizer(settings.model), say)
     run.keep(settings)
     say(training_sentence(train_adapter(settings, run, resume=resume)))
+    if goal.push_to:
+        folder = collect(run, goal.push_to, goal.what)
+        say(f"Pushed to {push(folder, goal.push_to, private=goal.private, say=say).url}.")
     kept = run.adapter if settings.adapter.method != "none" else run.full_model
     say(f"The trained weights are in {kept}. Next: medtune evaluate {run.folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -57,7 +58,7 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     folder = base_folder(section.base, section.revision)
-    with _quiet(), _readable(folder):
+    with quiet(), _readable(folder):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     if section.chat_template != "auto":
         path = Path(section.chat_template)
@@ -74,8 +75,12 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(section: ModelSection) -> PreTrainedModel:
+def load_base(section: ModelSection, *, cpu: bool = False) -> PreTrainedModel:
     """The base model in evaluation mode, quantised if the section says so.
+
+    Args:
+        section: which base, and how.
+        cpu: keep it in main memory even where there is a GPU.
 
     Raises:
         MedtuneError: the base cannot be found, fetched or read.
@@ -88,11 +93,11 @@ def load_base(section: ModelSection) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
     if section.quantization != "none":
         options["quantization_config"] = _quantization(section, dtype)
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not cpu:
         options["device_map"] = {"": 0}
     else:
         keep_freed_memory()
-    with _quiet(), _readable(folder):
+    with quiet(), _readable(folder):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, **options)
     if section.quantization == "nf4":
         _keep_differentiable(model)
@@ -108,21 +113,31 @@ def load_tuned(run: Run) -> PreTrainedModel:
     Raises:
         MedtuneError: the run has not been trained to the end.
     """
-    from peft import PeftModel
+    return tuned_on(run, run.recipe().model)
 
-    recipe = run.recipe()
-    if recipe.adapter.method == "none":
+
+def tuned_on(run: Run, section: ModelSection, *, cpu: bool = False) -> PreTrainedModel:
+    """The run's adapter on a base that is loaded as ``section`` says.
+
+    Of a run that trained every weight it is the trained model itself, loaded that way.
+
+    Raises:
+        MedtuneError: the run has not been trained to the end.
+    """
+    if run.recipe().adapter.method == "none":
         run.require(
             run.full_model / "config.json",
             f"The run {run.name!r} has no trained model; start with `medtune train`.",
         )
-        return load_base(recipe.model.model_copy(update={"base": str(run.full_model)}))
+        return load_base(section.model_copy(update={"base": str(run.full_model)}), cpu=cpu)
     run.require(
         run.adapter / "adapter_config.json",
         f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
     )
-    base = load_base(recipe.model)
-    with _quiet(), _readable(run.adapter):
+    base = load_base(section, cpu=cpu)
+    with quiet(), _readable(run.adapter):
+        from peft import PeftModel
+
         model: Any = PeftModel.from_pretrained(base, str(run.adapter))
     return model.eval()
 
@@ -190,7 +205,7 @@ def _readable(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep progress bars and notices of the libraries out of the terminal while loading."""
     import logging
 
@@ -203,7 +218,9 @@ def _quiet() -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     bitsandbytes.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         transformers_logging.set_verbosity(level)
         transformers_logging.enable_progress_bar()

@@ -1,0 +1,45 @@
+"""Which engine answers: llama.cpp on a CPU, transformers on a GPU, unless somebody says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from medtune.chat.engines import Engine
+from medtune.run import Run
+
+EngineName = Literal["auto", "transformers", "llamacpp"]
+
+
+def open_engine(
+    run: Run,
+    name: EngineName = "auto",
+    *,
+    slots: int = 1,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Engine:
+    """The engine of a trained run.
+
+    Args:
+        run: trained.
+        name: ``auto`` is llama.cpp where there is no GPU and llama.cpp can run the model.
+        slots: answers at a time, where the engine can.
+        advance: told how much of the model is converted on llama.cpp's first use.
+
+    Raises:
+        MedtuneError: the run has not been trained, or this engine cannot run its model.
+    """
+    from medtune.chat.engines import llamacpp, transformers
+
+    if name == "llamacpp" or (name == "auto" and _suits_llamacpp(run)):
+        return llamacpp.open_engine(run, slots=slots, advance=advance)
+    return transformers.open_engine(run)
+
+
+def _suits_llamacpp(run: Run) -> bool:
+    import torch
+
+    from medtune.chat.engines.llamacpp import is_installed
+    from medtune.model.gguf.export import is_supported
+
+    return not torch.cuda.is_available() and is_installed() and is_supported(run)

@@ -1,0 +1,98 @@
+"""GGUF files of a run, made when they are first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medtune.errors import MedtuneError
+from medtune.model.gguf.architecture import architecture
+from medtune.model.gguf.quantize import Quantization
+from medtune.model.gguf.vocabulary import vocabulary
+from medtune.model.gguf.write import write_gguf, write_gguf_adapter
+from medtune.model.load import base_folder, load_tokenizer
+from medtune.model.merge import MergeDtype, merge
+from medtune.run import Run
+
+Progress = Callable[[int, int], None]
+
+
+def gguf_of(run: Run, kind: Quantization, advance: Progress = lambda done, total: None) -> Path:
+    """The run's merged model as GGUF; written unless it is there and newer than the adapter.
+
+    Args:
+        run: trained.
+        kind: how the weights are stored.
+        advance: told how many of how many weights are written.
+
+    Raises:
+        MedtuneError: the run is not trained, or llama.cpp cannot run its model.
+    """
+    run.require(
+        run.adapter / "adapter_config.json",
+        f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
+    )
+    path = run.gguf_file(kind)
+    if path.exists() and path.stat().st_mtime >= _newest(run.adapter):
+        return path
+    refuse_unsupported(run)
+    model, tokenizer = merge(run, merge_dtype(kind))
+    about = f"{run.recipe().model.base} tuned with Medtune; information, not medical advice"
+    return write_gguf(
+        model, tokenizer, path, kind, name=run.name, description=about, advance=advance
+    )
+
+
+def merge_dtype(kind: Quantization) -> MergeDtype:
+    """What the weights are merged in; those of 16 bits or fewer gain nothing from 32."""
+    return "float32" if kind == "f32" else "bfloat16"
+
+
+def gguf_adapter_of(run: Run) -> Path:
+    """The run's adapter alone as GGUF, a few megabytes, to be put on a GGUF of its base.
+
+    Raises:
+        MedtuneError: the run is not trained, or llama.cpp cannot run its model.
+    """
+    run.require(
+        run.adapter / "adapter_config.json",
+        f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
+    )
+    return write_gguf_adapter(run.adapter, _config(run), run.gguf_adapter, name=run.name)
+
+
+def refuse_unsupported(run: Run) -> None:
+    """Look whether llama.cpp can run the run's model, before anything large is loaded.
+
+    Raises:
+        MedtuneError: it cannot; the sentence names the way that can.
+    """
+    section, config = run.recipe().model, _config(run)
+    architecture(config)
+    vocabulary(load_tokenizer(section), config.vocab_size)
+
+
+def is_supported(run: Run) -> bool:
+    """Whether llama.cpp can run the run's model."""
+    try:
+        refuse_unsupported(run)
+    except MedtuneError:
+        return False
+    return True
+
+
+def context_of(run: Run) -> int:
+    """Tokens of prompt and answer together that the run's model was made for."""
+    return _config(run).max_position_embeddings
+
+
+def _config(run: Run) -> Any:
+    from transformers import AutoConfig
+
+    section = run.recipe().model
+    return AutoConfig.from_pretrained(base_folder(section.base, section.revision))
+
+
+def _newest(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in folder.iterdir())

@@ -1,0 +1,266 @@
+"""The model card: what a run made, in words for people and in metadata that the Hub reads."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from medtune.embedded import BASE_FOLDER
+from medtune.evaluation.report import LABELS, shown, verdict
+from medtune.recipe import Recipe
+from medtune.run import Run
+
+What = Literal["adapter", "merged", "gguf"]
+
+_METRIC_TYPES = {
+    "perplexity": "perplexity",
+    "bits_per_byte": "bits_per_byte",
+    "bleu": "bleu",
+    "rouge_l": "rouge",
+}
+_WHAT = {
+    "adapter": "a LoRA adapter; it needs the base",
+    "merged": "the whole model, adapter folded into the base, for transformers and vLLM",
+    "gguf": "the whole model as GGUF, for llama.cpp, Ollama and LM Studio",
+}
+_WATTS_PER_CORE = 10.0
+_WATTS_PER_GPU = 250.0
+
+
+def model_card(run: Run, what: What, repo_id: str) -> str:
+    """The card as Markdown with its front matter.
+
+    It holds no text from the data, and no path of this machine.
+
+    Args:
+        run: trained; results are told if it was evaluated.
+        what: what is published.
+        repo_id: where, owner/name.
+
+    Raises:
+        MedtuneError: the run has not been trained.
+    """
+    from jinja2 import Environment
+
+    run.require(
+        run.training_file,
+        f"The run {run.name!r} has not been trained; start with `medtune train`.",
+    )
+    recipe = run.recipe()
+    trained = run.read_json(run.training_file)
+    manifest = run.read_json(run.manifest_file)
+    card = run.read_json(run.card_json) if run.card_json.exists() else None
+    results = run.read_json(run.results_file) if run.results_file.exists() else None
+    template = (
+        resources.files("medtune.publishing").joinpath("card.md.j2").read_text(encoding="utf-8")
+    )
+    page = Environment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+    body = page.render(
+        title=repo_id.partition("/")[2],
+        what=_WHAT[what],
+        base=base_name(recipe),
+        method=_method(recipe),
+        data=_data(recipe, card),
+        base_license=base_license(recipe) or "see the base's own page",
+        data_license=data_license(recipe) or "not stated; ask whoever published this model",
+        use=_use(what, repo_id, run.name),
+        verdict=verdict(results) if results else "",
+        rows=_rows(results) if results else [],
+        gate=results["gate"] if results else None,
+        test_rows=results["test_rows"] if results else 0,
+        contamination=_contamination(results),
+        training=_training(recipe, trained, manifest),
+        limits=_limits(recipe, results),
+    )
+    return f"---\n{_metadata(run, recipe, results, what).to_yaml()}\n---\n\n{body}"
+
+
+def base_name(recipe: Recipe) -> str:
+    """The base for readers elsewhere: a Hub id, or the name of a folder without its path."""
+    base = recipe.model.base
+    if base == "embedded":
+        return "the embedded base of Medtune (9.6 million parameters, a demonstration)"
+    return Path(base).name if Path(base).is_dir() else base
+
+
+def source_name(recipe: Recipe) -> str:
+    """The data for readers elsewhere: a Hub id, or the name of a file without its path."""
+    source = recipe.data.source
+    return Path(source).name if Path(source).exists() or source.startswith((".", "/")) else source
+
+
+def base_license(recipe: Recipe) -> str:
+    """What the recipe says, or the base's own card; empty if neither says."""
+    if recipe.publishing.license:
+        return recipe.publishing.license
+    folder = BASE_FOLDER if recipe.model.base == "embedded" else Path(recipe.model.base)
+    return _license_in(folder / "README.md")
+
+
+def data_license(recipe: Recipe) -> str:
+    """What the recipe says, or what is known of the data; empty if nothing is."""
+    if recipe.publishing.data_license:
+        return recipe.publishing.data_license
+    return "apache-2.0" if recipe.data.source.startswith("builtin:") else ""
+
+
+def _license_in(card: Path) -> str:
+    from huggingface_hub import ModelCard
+
+    if not card.is_file():
+        return ""
+    return str(ModelCard.load(card).data.get("license") or "")
+
+
+def _metadata(run: Run, recipe: Recipe, results: dict[str, Any] | None, what: What) -> Any:
+    """``base_model``, ``datasets``, tags and ``model-index``."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    is_hub_base = recipe.model.base != "embedded" and not Path(recipe.model.base).is_dir()
+    source = recipe.data.source
+    is_hub_data = (
+        not source.startswith("builtin:")
+        and not Path(source).suffix
+        and not Path(source).exists()
+        and source.count("/") == 1
+    )
+    figures = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=source if is_hub_data else "private",
+            dataset_name=source_name(recipe),
+            dataset_split="test",
+            metric_type=_METRIC_TYPES.get(name, "accuracy"),
+            metric_name=LABELS[name],
+            metric_value=round(results["tuned"][name]["value"], 6),
+        )
+        for name in LABELS
+        if results and name in results["tuned"]
+    ]
+    return ModelCardData(
+        base_model=recipe.model.base if is_hub_base else None,
+        base_model_relation={"adapter": "adapter", "merged": "finetune", "gguf": "quantized"}[what]
+        if is_hub_base
+        else None,
+        datasets=[source] if is_hub_data else None,
+        language="en",
+        library_name={"adapter": "peft", "merged": "transformers", "gguf": "gguf"}[what],
+        license=base_license(recipe) or None,
+        pipeline_tag="text-generation",
+        tags=["medtune", "medical", "lora", "not-for-clinical-use"],
+        model_name=run.name if figures else None,
+        eval_results=figures or None,
+    )
+
+
+def _rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name, label in LABELS.items():
+        if name not in results["base"]:
+            continue
+        base, tuned, delta = (results[key][name] for key in ("base", "tuned", "delta"))
+        low, high = (shown(name, bound) for bound in delta["ci"])
+        rows.append(
+            {
+                "label": label,
+                "base": _with_interval(name, base),
+                "tuned": _with_interval(name, tuned),
+                "change": f"{shown(name, delta['value'])} ({low} to {high})",
+                "n": tuned["n"],
+            }
+        )
+    return rows
+
+
+def _with_interval(name: str, score: dict[str, Any]) -> str:
+    low, high = (shown(name, bound) for bound in score["ci"])
+    return f"{shown(name, score['value'])} ({low} to {high})"
+
+
+def _data(recipe: Recipe, card: dict[str, Any] | None) -> dict[str, Any]:
+    unknown = {"rows": {"train": 0, "test": 0}, "fingerprint": "unknown"}
+    known = card or unknown
+    return {
+        "source": source_name(recipe),
+        "rows": known["rows"],
+        "fingerprint": known["fingerprint"],
+    }
+
+
+def _method(recipe: Recipe) -> str:
+    adapter, quantization = recipe.adapter, recipe.model.quantization
+    kind = "LoRA" if quantization == "none" else f"QLoRA over a base in {quantization}"
+    targets = adapter.targets if isinstance(adapter.targets, str) else ", ".join(adapter.targets)
+    return f"{kind}, rank {adapter.rank}, alpha {adapter.alpha:g}, on {targets}"
+
+
+def _training(
+    recipe: Recipe, trained: dict[str, Any], manifest: dict[str, Any]
+) -> list[tuple[str, str]]:
+    section, hardware = recipe.training, manifest.get("hardware", {})
+    machine = hardware.get("gpu") or f"{hardware.get('cores', '?')} cores ({hardware.get('cpu')})"
+    hours = trained["seconds"] / 3600
+    on_gpu = "gpu" in hardware
+    watts = _WATTS_PER_GPU if on_gpu else _WATTS_PER_CORE * hardware.get("cores", 1)
+    part = "the GPU" if on_gpu else "each core"
+    share = trained["trainable_parameters"] / trained["total_parameters"]
+    return [
+        ("trained parameters", f"{trained['trainable_parameters']:,} ({share:.2%} of the base)"),
+        ("steps", f"{trained['steps']:,}"),
+        ("learning rate", f"{section.learning_rate:g}, {section.schedule}"),
+        ("batch", f"{section.batch_size} × {section.gradient_accumulation}"),
+        ("optimizer", section.optimizer),
+        ("seed", str(section.seed)),
+        (
+            "validation loss",
+            f"{trained['validation_loss_before']:.3f} before, {trained['validation_loss']:.3f} after",
+        ),
+        ("time", f"{trained['seconds'] / 60:,.1f} minutes on {machine}"),
+        ("peak memory", f"{trained['peak_memory_bytes'] / 2**30:.2f} GiB"),
+        (
+            "energy",
+            f"about {watts * hours:,.1f} Wh, estimated from the time at "
+            f"{_WATTS_PER_GPU if on_gpu else _WATTS_PER_CORE:g} W for {part}, not measured",
+        ),
+    ]
+
+
+def _limits(recipe: Recipe, results: dict[str, Any] | None) -> list[str]:
+    limits = [
+        "It names conditions with confidence also where it is wrong, and does not say how sure it is.",
+        "It was measured on questions like those it was trained on; on other people, other wordings, "
+        "other illnesses and other languages it is worse by an unknown amount.",
+        "It knows nothing of the person beyond the message: no examination, no tests, no history.",
+        "It has not been tried with patients, and no regulator has seen it.",
+    ]
+    if recipe.model.base == "embedded":
+        limits.append(
+            "The base knows 82 conditions and no others; anything else gets a confident wrong answer."
+        )
+    if results:
+        tuned = results["tuned"]
+        for name, words in (
+            ("condition_top1", "the condition named first is wrong"),
+            ("specialist", "the specialist named is not an accepted one"),
+            ("ended", "the answer does not end before the length limit"),
+        ):
+            score = tuned.get(name)
+            if score and score["value"] < 1:
+                wrong = 1 - score["value"]
+                limits.append(f"In {wrong:.1%} of {score['n']} test questions {words}.")
+        if not results["gate"]["passed"]:
+            limits.append("It did not pass its own gate; see the results.")
+    return limits
+
+
+def _contamination(results: dict[str, Any] | None) -> int | None:
+    return (results or {}).get("contamination", {}).get("test_questions_in_training")
+
+
+def _use(what: What, repo_id: str, name: str) -> str:
+    if what == "gguf":
+        return f"hf download {repo_id} --local-dir {name}\nllama-cli -m {name}/*.gguf"
+    if what == "merged":
+        return f"vllm serve {repo_id}"
+    return f"pip install medtune\nmedtune chat hub:{repo_id}"

@@ -1,0 +1,54 @@
+"""A medical chatbot made with Medtune: the web page, the safety layer, the tuned model.
+
+Runs as it is: `pip install -r requirements.txt && python app.py`.  The adapter lies in the
+folder `run`, or is fetched from the Hub where ADAPTER names one.
+"""
+
+import os
+from pathlib import Path
+
+# Before torch: on a ZeroGPU Space this package lends a GPU for the time of an answer.
+try:
+    import spaces
+except ImportError:
+    spaces = None
+
+from medtune.chat.engines import Decoding
+from medtune.chat.engines.choose import open_engine
+from medtune.publishing.pull import PREFIX, run_from_hub
+from medtune.run import Run
+from medtune.serving.web import serve
+
+ADAPTER = os.environ.get("ADAPTER", "{{ADAPTER}}")
+HERE = Path(__file__).parent
+
+
+class OnLentGPU:
+    """The engine with each answer inside a call that ZeroGPU lends a GPU to."""
+
+    def __init__(self, engine):
+        self.name, self.context, self.count = engine.name, engine.context, engine.count
+        self._stream = spaces.GPU(duration=60)(engine.stream)
+
+    def stream(self, messages, settings, stop=None):
+        # Nothing but plain values crosses into the call; leaving it early ends the answer.
+        yield from self._stream(messages, settings)
+
+
+def main() -> None:
+    run = run_from_hub(PREFIX + ADAPTER, HERE / "runs") if ADAPTER else Run(HERE / "run")
+    recipe = run.recipe()
+    engine = open_engine(run)
+    engine.name = recipe.name
+    serve(
+        OnLentGPU(engine) if spaces else engine,
+        Decoding(recipe.evaluation.max_new_tokens),
+        host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"),
+        port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
+        system=recipe.data.system or "",
+        country=os.environ.get("COUNTRY", ""),
+    )
+
+
+if __name__ == "__main__":
+    main()
