@@ -8,6 +8,7 @@ from medtune.cli.assess import assess
 from medtune.cli.chat import chat
 from medtune.cli.demo import demo
 from medtune.cli.evaluate import evaluate
+from medtune.cli.inspect import inspect
 from medtune.cli.prepare import prepare
 from medtune.cli.recipes import recipes
 from medtune.cli.serve import serve
@@ -37,5 +38,5 @@ def _version(
         raise typer.Exit
 
 
-for command in (demo, recipes, prepare, train, evaluate, chat, serve, assess):
+for command in (demo, recipes, prepare, inspect, train, evaluate, chat, serve, assess):
     app.command()(command)

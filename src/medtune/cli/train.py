@@ -28,8 +28,9 @@ def train(
     from medtune.training.train import train as train_adapter
 
     settings, run = recipe_and_run(recipe, overrides, runs)
-    if not is_prepared(settings.data, run):
-        prepare_data(settings.data, run, load_tokenizer(settings.model), say)
+    tokenizer = load_tokenizer(settings.model)
+    if not is_prepared(settings.data, run, tokenizer):
+        prepare_data(settings.data, run, tokenizer, say)
     run.keep(settings)
     say(training_sentence(train_adapter(settings, run, resume=resume)))
     say(f"The adapter is in {run.adapter}. Next: medtune evaluate {run.folder}")

@@ -44,13 +44,16 @@ def row_schema() -> pa.Schema:
     return pa.schema([(f.name, types.get(f.name, pa.string())) for f in fields(Row)])
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as parquet, whole or not at all."""
+def write_rows(path: Path, rows: Iterable[Row], reasons: list[str] | None = None) -> None:
+    """Write rows as parquet, whole or not at all; with why each was left out, if it was."""
     import pyarrow as pa
     from pyarrow import parquet
 
+    table = pa.Table.from_pylist([asdict(r) for r in rows], row_schema())
+    if reasons is not None:
+        table = table.append_column("reason", pa.array(reasons, pa.string()))
     with whole(path) as part:
-        parquet.write_table(pa.Table.from_pylist([asdict(r) for r in rows], row_schema()), part)
+        parquet.write_table(table, part)
 
 
 def read_split(run: Run, split: SplitName) -> list[Row]:
