@@ -13,7 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medtune.errors import MedtuneError
 
 Metric = Literal["perplexity", "bleu", "rouge_l", "condition", "specialist", "structure"]
-Column = Literal["question", "answer", "condition", "specialist", "urgency", "system"]
+Column = Literal[
+    "question", "answer", "messages", "condition", "specialist", "urgency", "system", "patient"
+]
+Filter = Literal[
+    "too short",
+    "too long",
+    "wrong language",
+    "refers elsewhere",
+    "repetition",
+    "profanity",
+    "broken text",
+]
 
 
 class _Section(BaseModel):
@@ -36,23 +47,72 @@ class ModelSection(_Section):
     """``auto`` is the model's own; otherwise the path of a Jinja file."""
 
 
+class MixtureSource(_Section):
+    """One of several sources that are mixed."""
+
+    source: str
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Its share of the rows, relative to the other weights.  No row is repeated to reach it."""
+    revision: str = "main"
+    columns: dict[Column, str | list[str]] = {}
+
+
 class DataSection(_Section):
-    """Where the dialogues come from and how they are split."""
+    """Where the dialogues come from, how they are cleaned, and how they are split."""
 
     source: str = "builtin:consultations"
-    """``builtin:consultations``, a csv, json, jsonl or parquet file, a folder of them, or a Hub id."""
+    """``builtin:consultations``, a csv, json, jsonl (gz too) or parquet file, a folder of them, or
+    a Hub id."""
+    revision: str = "main"
+    """Of a Hub data set: a branch, a tag or a commit."""
+    streaming: bool = False
+    """Read a Hub data set row by row without keeping its files."""
+    mixture: list[MixtureSource] = []
+    """Several sources with weights, in place of ``source``."""
     columns: dict[Column, str | list[str]] = {}
     """Which column of the source is the question, the answer, the condition ...; a list of
     columns is joined with blank lines.  Empty: recognised by their names."""
     system: str | None = None
     """A system turn put before every question, in training as in chat."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Use this many rows, drawn at random with ``seed``."""
+    """Use this many rows, drawn at random with ``seed`` from those that are left."""
+
+    clean: bool = True
+    """Mend the text and take out what is no medicine: adverts, greetings, platform names ..."""
+    rules_off: list[str] = []
+    """Cleaning rules that are not applied, by their names in the data card."""
+    rules_file: str | None = None
+    """A YAML file of your own cleaning rules, applied after the built-in ones."""
+    recurring: Literal["report", "remove", "off"] = "report"
+    """Sentences that open or close very many answers are found; are they only reported?"""
+    recurring_share: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """A sentence recurs if it stands in this share of the answers (and in 20 at least)."""
+    redact: bool = True
+    """Put placeholders for names, addresses, numbers and dates of birth."""
+    language: Annotated[str, Field(pattern=r"^(auto|any|[a-z]{2})$")] = "auto"
+    """Rows in another language are left out.  ``auto``: the one most rows are in, if most are."""
+    min_answer_words: Annotated[int, Field(ge=0)] = 3
+    max_words: Annotated[int, Field(ge=1)] = 4_000
+    """Of question and answer together."""
+    filters_off: list[Filter] = []
+    """Reasons for which no row is left out."""
+
+    near_duplicates: Annotated[float, Field(ge=0.5, le=1)] | None = 0.7
+    """Rows whose word pairs overlap this much (Jaccard, estimated by MinHash) count as the same;
+    null: only exact duplicates do."""
+    conditions_apart: bool = False
+    """Whether a condition may stand in one split only: a test on conditions never trained on."""
+    contamination: list[str] = []
+    """Files with evaluation questions that must not be trained on."""
+    contamination_ngram: Annotated[int, Field(ge=3)] = 13
+    """Words in a row that a training row and an evaluation row must share to count."""
+    contaminated: Literal["report", "remove"] = "report"
+
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     test: Annotated[float, Field(gt=0, lt=1)] = 0.1
     max_length: Annotated[int, Field(ge=16)] = 512
     """Tokens of question and answer together, as the model sees them."""
-    overlong: Literal["drop", "error"] = "drop"
+    overlong: Literal["drop", "shorten_question", "error"] = "drop"
     """What becomes of a row longer than ``max_length``.  An answer is never cut."""
     seed: int = 42
 
@@ -60,6 +120,24 @@ class DataSection(_Section):
     def _room_for_training(self) -> DataSection:
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together must leave rows to train on (below 1)")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_source(self) -> DataSection:
+        if self.mixture and (self.source != "builtin:consultations" or self.columns):
+            raise ValueError("give either source (with columns) or mixture, not both")
+        if any(part.source.startswith("builtin:") for part in self.mixture):
+            raise ValueError(
+                "the built-in dialogues come with their own splits and cannot be mixed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_that_need_another(self) -> DataSection:
+        if not self.clean and (self.rules_off or self.rules_file):
+            raise ValueError("rules_off and rules_file need clean: true")
+        if self.contaminated == "remove" and not self.contamination:
+            raise ValueError("contaminated: remove needs the evaluation files in contamination")
         return self
 
 

@@ -78,6 +78,16 @@ class Run:
         return self.folder / "data" / "card.md"
 
     @property
+    def card_page(self) -> Path:
+        """The data card as a page with pictures."""
+        return self.folder / "data" / "card.html"
+
+    @property
+    def stages(self) -> Path:
+        """What the steps of a preparation left, so that a changed setting redoes only what follows."""
+        return self.folder / "data" / "stages"
+
+    @property
     def checkpoints(self) -> Path:
         """What ``--resume`` goes on from."""
         return self.folder / "checkpoints"

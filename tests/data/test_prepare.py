@@ -1,19 +1,79 @@
+"""The whole preparation, from a file to splits, card and page."""
+
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from pyarrow import parquet
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from medtune.data import engine, read
 from medtune.data.prepare import is_prepared, prepare
-from medtune.data.rows import Row, read_split
-from medtune.data.split import question_key, split_rows
+from medtune.data.rows import read_split
 from medtune.embedded import BASE_FOLDER
 from medtune.errors import MedtuneError
 from medtune.recipe import DataSection
 from medtune.run import SPLITS, Run
+
+PARTS = [
+    "knee",
+    "back",
+    "neck",
+    "ear",
+    "eye",
+    "hip",
+    "toe",
+    "wrist",
+    "elbow",
+    "jaw",
+    "ankle",
+    "shoulder",
+    "heel",
+    "thumb",
+    "scalp",
+    "chin",
+]
+FEELINGS = "burns aches itches swells tingles throbs stings cramps".split()  # noqa: SIM905
+WHEN = [
+    "since Monday",
+    "after running",
+    "at night",
+    "in the cold",
+    "when I sit",
+    "after meals",
+    "on some days",
+]
+
+
+def _rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Questions and answers that are alike only by chance."""
+    draw = Random(seed)
+    made = []
+    for i in range(count):
+        a, b, c, d = (draw.choice(x) for x in (PARTS, FEELINGS, WHEN, PARTS))
+        made.append(
+            (
+                f"Why is it that my {a} {b} {c}, case {i} with the {d}?",
+                f"The {a} {b} {c} because of strain number {i}.",
+            )
+        )
+    return made
+
+
+def _source(folder: Path, rows: list[tuple[str, str]], **settings: Any) -> DataSection:
+    import pandas as pd
+
+    path = folder / "rows.csv"
+    pd.DataFrame(rows, columns=["question", "answer"]).to_csv(path, index=False)
+    return DataSection.model_validate(
+        {"source": str(path), "max_length": 96, "near_duplicates": None, **settings}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -21,46 +81,41 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(BASE_FOLDER)
 
 
-def _source(folder: Path, rows: list[tuple[str, str]]) -> DataSection:
-    import pandas as pd
-
-    path = folder / "rows.csv"
-    pd.DataFrame(rows, columns=["question", "answer"]).to_csv(path, index=False)
-    return DataSection(source=str(path), max_length=64)
+def _dropped(run: Run) -> list[dict[str, Any]]:
+    return parquet.read_table(run.dropped_file).to_pylist()
 
 
-def test_empty_duplicate_and_overlong_rows_are_left_out_with_their_reason(
+def test_rows_are_left_out_with_their_reason(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    rows = [(f"Question number {i}?", f"Answer number {i}.") for i in range(30)]
+    rows = _rows(40)
     rows += [
-        ("Question number 1?", "answer  NUMBER 1."),
-        ("", "x"),
-        ("y", " "),
-        ("long", "word " * 200),
+        (rows[1][0], rows[1][1].upper()),
+        ("", "an answer to nothing"),
+        ("a question", " "),
+        ("What about this long one?", "word and another one " * 60),
     ]
     run = Run(tmp_path / "run")
-    done = prepare(_source(tmp_path, rows), run, tokenizer)
+    done = prepare(_source(tmp_path, rows, filters_off=["repetition"]), run, tokenizer)
     assert done.dropped == {
         "exact duplicate": 1,
-        "empty question": 1,
-        "empty answer": 1,
+        "no question": 1,
+        "no answer": 1,
         "longer than max_length": 1,
     }
-    assert sum(done.counts.values()) == 30
-    import pyarrow.parquet as pq
-
-    reasons = pq.read_table(run.dropped_file).column("kind").to_pylist()
-    assert sorted(reasons) == sorted(done.dropped)
+    assert sum(done.counts.values()) == 40
+    assert sorted(row["reason"] for row in _dropped(run)) == sorted(done.dropped)
+    assert {int(row["id"]) for row in _dropped(run)} == {40, 41, 42, 43}
 
 
 def test_the_token_count_is_that_of_the_whole_dialogue(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     run = Run(tmp_path / "run")
-    prepare(DataSection(limit=40), run, tokenizer)
+    prepare(_source(tmp_path, _rows(60), system="Be kind."), run, tokenizer)
     for row in read_split(run, "train"):
         turns = [
+            {"role": "system", "content": "Be kind."},
             {"role": "user", "content": row.question},
             {"role": "assistant", "content": row.answer},
         ]
@@ -68,71 +123,323 @@ def test_the_token_count_is_that_of_the_whole_dialogue(
         assert row.tokens == len(encoded["input_ids"])
 
 
+def test_the_built_in_dialogues_are_the_same_to_the_byte(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Compared with what the first version of Medtune prepared with this seed."""
+    run = Run(tmp_path / "run")
+    section = DataSection(limit=500)
+    done = prepare(section, run, tokenizer)
+    assert done.fingerprint == "8bcc40ecac2015f551fc4f6c60edbd6986dcb85d58a23e39c68054291f2c3634"
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for r in read_split(run, split):
+            digest.update(repr((r.id, r.question, r.answer, r.condition, r.specialist, r.urgency, r.kind, r.system, r.tokens)).encode())  # fmt: skip
+    assert digest.hexdigest() == "073652a6f15294fbcb6881774299407eb123a03f3854f850fe8bd603ef529431"
+    assert is_prepared(section, run, tokenizer)
+    assert done.dropped == {"exact duplicate": 8}
+
+
 def test_the_same_settings_give_the_same_rows(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    section = _source(tmp_path, [(f"q{i}", f"a{i}") for i in range(50)])
+    section = _source(tmp_path, _rows(50))
     one = prepare(section, Run(tmp_path / "1"), tokenizer)
     two = prepare(section, Run(tmp_path / "2"), tokenizer)
     other = prepare(section.model_copy(update={"seed": 1}), Run(tmp_path / "3"), tokenizer)
     assert one.fingerprint == two.fingerprint != other.fingerprint
 
 
+def test_several_processes_give_the_same_rows_as_one(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = _source(tmp_path, _rows(300), near_duplicates=0.7)
+    one = prepare(section, Run(tmp_path / "1"), tokenizer)
+    monkeypatch.setattr(read, "PART_ROWS", 100)
+    monkeypatch.setattr(engine, "_workers", lambda: 2)
+    two = prepare(section, Run(tmp_path / "2"), tokenizer)
+    assert len(list(Run(tmp_path / "2").stages.glob("read-*/part-*"))) == 3
+    assert one.fingerprint == two.fingerprint
+    assert one.counts == two.counts
+
+
 def test_limit_draws_from_the_whole_file_and_not_its_head(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    section = _source(tmp_path, [(f"q{i}", f"a{i}") for i in range(500)])
     run = Run(tmp_path / "run")
-    prepare(section.model_copy(update={"limit": 50}), run, tokenizer)
+    prepare(_source(tmp_path, _rows(500), limit=50), run, tokenizer)
     ids = [int(row.id) for split in SPLITS for row in read_split(run, split)]
     assert len(ids) == 50
-    assert max(ids) > 250
+    assert max(ids) > 400
+    assert run.read_json(run.card_json)["not_drawn"] == 450
+    assert _dropped(run) == []
 
 
-def test_overlong_error_names_the_row(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    section = _source(tmp_path, [(f"q{i}", f"a{i}") for i in range(9)] + [("long", "word " * 200)])
-    with pytest.raises(MedtuneError, match="Row 9 has .* tokens"):
-        prepare(section.model_copy(update={"overlong": "error"}), Run(tmp_path / "r"), tokenizer)
-
-
-def test_a_failed_preparation_leaves_nothing(
+def test_overlong_error_names_the_row_and_shorten_keeps_the_answer_whole(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
+    talk = "I am 40 years old. " + "Then it went on and on for a while. " * 30 + "What is it?"
+    answer = "It is a strain of the muscle, rest it."
+    rows = [*_rows(30), (talk, answer), ("Short?", "word after word " * 90)]
+    section = _source(tmp_path, rows, filters_off=["repetition"])
+    with pytest.raises(MedtuneError, match="Row 30 has .* tokens"):
+        prepare(section.model_copy(update={"overlong": "error"}), Run(tmp_path / "e"), tokenizer)
+    run = Run(tmp_path / "r")
+    done = prepare(section.model_copy(update={"overlong": "shorten_question"}), run, tokenizer)
+    assert done.dropped == {"longer than max_length": 1}
+    [row] = [r for s in SPLITS for r in read_split(run, s) if r.id == "30"]
+    assert row.answer == answer
+    assert row.question.startswith("I am 40 years old.")
+    assert row.question.endswith("What is it?")
+    assert "…" in row.question
+    assert 80 <= row.tokens <= 96
+
+
+def test_a_failed_preparation_leaves_no_splits_and_keeps_finished_steps(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    run = Run(tmp_path / "runs" / "run")
     with pytest.raises(MedtuneError, match="too few"):
-        prepare(_source(tmp_path, [("q", "a")]), Run(tmp_path / "run"), tokenizer)
-    assert not (tmp_path / "run").exists()
+        prepare(_source(tmp_path, [("q one", "a b c d")]), run, tokenizer)
+    assert sorted(p.name.split("-")[0] for p in run.stages.iterdir()) == ["check", "clean", "read"]
+    assert sorted(os.listdir(run.card_json.parent)) == ["stages"]
+    nothing = Run(tmp_path / "other" / "run")
+    with pytest.raises(MedtuneError, match="has the columns"):
+        prepare(
+            _source(tmp_path, [("q", "a")], columns={}).model_copy(
+                update={"source": str(_odd(tmp_path))}
+            ),
+            nothing,
+            tokenizer,
+        )
+    assert not (tmp_path / "other").exists()
+
+
+def _odd(folder: Path) -> Path:
+    path = folder / "odd.csv"
+    path.write_text("x,y\n1,2\n")
+    return path
+
+
+def test_no_row_left_names_the_reasons(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(MedtuneError, match="No row is left of 30 \\(30 too short\\)"):
+        prepare(
+            _source(tmp_path, [(f"q {i}", "yes") for i in range(30)]),
+            Run(tmp_path / "r"),
+            tokenizer,
+        )
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from medtune.data import steps
+
+    section, run = _source(tmp_path, _rows(40)), Run(tmp_path / "run")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "write", full)
+        with pytest.raises(MedtuneError, match="disk is full"):
+            prepare(section, run, tokenizer)
+    assert [p.name.split("-")[0] for p in run.stages.iterdir()] == ["read"]
+    assert prepare(section, run, tokenizer).counts["train"] > 0
+
+
+def test_only_what_a_changed_setting_touches_is_done_again(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    section, run = _source(tmp_path, _rows(60)), Run(tmp_path / "run")
+
+    def redone(**changed: Any) -> list[str]:
+        prepare(section.model_copy(update=changed), run, tokenizer)
+        return run.read_json(run.card_json)["redone"]
+
+    assert redone() == ["read", "clean", "check", "plan", "fit"]
+    said: list[str] = []
+    assert prepare(section, run, tokenizer, said.append).seconds == 0
+    assert "unchanged" in said[0]
+    assert redone(max_length=64) == ["fit"]
+    assert redone(seed=3) == ["plan", "fit"]
+    assert redone(min_answer_words=1) == ["check", "plan", "fit"]
+    assert redone(redact=False) == ["clean", "check", "plan", "fit"]
 
 
 def test_other_settings_or_a_changed_file_are_noticed(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    import os
-
-    section, run = _source(tmp_path, [(f"q{i}", f"a{i}") for i in range(50)]), Run(tmp_path / "run")
+    section, run = _source(tmp_path, _rows(50)), Run(tmp_path / "run")
     assert not is_prepared(section, run)
     prepare(section, run, tokenizer)
     assert is_prepared(section, run)
     assert not is_prepared(section.model_copy(update={"seed": 7}), run)
-    later = run.card_json.stat().st_mtime + 10
-    os.utime(section.source, (later, later))
+    other = AutoTokenizer.from_pretrained(BASE_FOLDER)
+    assert is_prepared(section, run, other)
+    other.chat_template = "{{ messages }}"
+    assert not is_prepared(section, run, other)
+    os.utime(section.source, (0, 0))
     assert not is_prepared(section, run)
 
 
-@given(
-    questions=st.lists(st.text(min_size=1, max_size=8), min_size=12, max_size=60),
-    seed=st.integers(0, 1000),
-)
-def test_equal_questions_never_stand_in_two_splits_and_no_row_is_lost(
-    questions: list[str], seed: int
+def test_alike_questions_and_one_patient_stand_in_one_split(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    rows = [Row(str(i), q, f"a{i}") for i, q in enumerate(questions)]
-    if len({question_key(q) for q in questions}) < 5:
-        with pytest.raises(MedtuneError):
-            split_rows(rows, 0.4, 0.4, seed)
-        return
-    splits = split_rows(rows, 0.2, 0.2, seed)
-    keys = [{question_key(r.question) for r in part} for part in splits.values()]
-    assert not keys[0] & keys[1]
-    assert not keys[0] & keys[2]
-    assert not keys[1] & keys[2]
-    assert sorted(r.id for part in splits.values() for r in part) == sorted(r.id for r in rows)
+    import pandas as pd
+
+    rows = _rows(200)
+    table = pd.DataFrame(
+        [(q, a, f"p{i // 2}") for i, (q, a) in enumerate(rows)]
+        + [(q.replace("Why is it that", "Why is it, doctor, that"), f"Another view on number {i} of them.", "") for i, (q, _) in enumerate(rows[:40])],
+        columns=["question", "answer", "patient"],
+    )  # fmt: skip
+    table.to_csv(tmp_path / "t.csv", index=False)
+    section = DataSection(source=str(tmp_path / "t.csv"), near_duplicates=0.7, test=0.2)
+    run = Run(tmp_path / "run")
+    prepare(section, run, tokenizer)
+    where = {int(r.id): s for s in SPLITS for r in read_split(run, s)}
+    assert len(where) == 240
+    assert all(where[i] == where[i + 1] for i in range(0, 200, 2))
+    assert all(where[200 + i] == where[i] for i in range(40))
+    assert set(where.values()) == set(SPLITS)
+
+
+def test_one_row_per_condition_is_warned_of_and_conditions_can_be_kept_together(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    import pandas as pd
+
+    rows = _rows(120)
+    table = pd.DataFrame(
+        [(f"Condition {i}", q, a) for i, (q, a) in enumerate(rows)],
+        columns=["condition", "question", "answer"],
+    )
+    table.to_csv(tmp_path / "one.csv", index=False)
+    said: list[str] = []
+    prepare(
+        DataSection(source=str(tmp_path / "one.csv"), near_duplicates=None),
+        Run(tmp_path / "1"),
+        tokenizer,
+        said.append,
+    )
+    assert any("condition of their own" in sentence for sentence in said)
+    table["condition"] = [f"Condition {i % 12}" for i in range(120)]
+    table.to_csv(tmp_path / "many.csv", index=False)
+    run = Run(tmp_path / "2")
+    section = DataSection(
+        source=str(tmp_path / "many.csv"),
+        near_duplicates=None,
+        conditions_apart=True,
+        test=0.2,
+        validation=0.2,
+    )
+    prepare(section, run, tokenizer)
+    named = [{r.condition for r in read_split(run, s)} for s in SPLITS]
+    assert sum(map(len, named)) == len(set().union(*named)) == 12
+
+
+def test_rows_of_an_evaluation_file_are_reported_and_removed(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = _rows(80)
+    (tmp_path / "benchmark.jsonl").write_text(
+        json.dumps({"question": "As asked before: " + rows[5][0], "options": {"A": "no", "B": "unrelated words only"}})
+        + "\n" + json.dumps({"question": rows[7][1]}) + "\n"
+    )  # fmt: skip
+    section = _source(
+        tmp_path, rows, contamination=[str(tmp_path / "benchmark.jsonl")], contamination_ngram=9
+    )
+    run = Run(tmp_path / "run")
+    prepare(section, run, tokenizer)
+    assert run.read_json(run.card_json)["contamination"]["rows"] == 2
+    done = prepare(section.model_copy(update={"contaminated": "remove"}), run, tokenizer)
+    assert done.dropped == {"contaminated": 2}
+    assert {int(r["id"]) for r in _dropped(run)} == {5, 7}
+    with pytest.raises(MedtuneError, match="evaluation file nothing.csv"):
+        prepare(section.model_copy(update={"contamination": ["nothing.csv"]}), run, tokenizer)
+
+
+def test_what_recurs_is_found_and_removed_by_setting(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = [
+        (q, f"{a} Remember our sunny wellness corner." if i % 2 else a)
+        for i, (q, a) in enumerate(_rows(120))
+    ]
+    section, run = _source(tmp_path, rows), Run(tmp_path / "run")
+    prepare(section, run, tokenizer)
+    [found] = [f for f in run.read_json(run.card_json)["recurring"] if f["place"] == "closing"]
+    assert found["rows"] == 60
+    assert found["text"] == "Remember our sunny wellness corner."
+    prepare(section.model_copy(update={"recurring": "remove"}), run, tokenizer)
+    answers = [r.answer for s in SPLITS for r in read_split(run, s)]
+    assert len(answers) == 120
+    assert not any("sunny" in answer for answer in answers)
+    assert all(answer.endswith(".") and "because of strain" in answer for answer in answers)
+
+
+def test_the_card_adds_up_and_the_page_needs_no_other_file(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = [(f"Hello doctor, {q}", f"{a} Regards, Dr. Weller.") for q, a in _rows(80)]
+    rows += [rows[0], ("x?", ""), ("y?", "Please consult a dermatologist.")]
+    run = Run(tmp_path / "run")
+    done = prepare(_source(tmp_path, rows), run, tokenizer)
+    card = run.read_json(run.card_json)
+    assert card["rows_read"] == 83 == sum(done.counts.values()) + sum(done.dropped.values())
+    assert [s["rows"] for s in card["funnel"]] == [83, 81, 80]
+    assert done.dropped == {"exact duplicate": 1, "no answer": 1, "refers elsewhere": 1}
+    changed = {rule["name"]: rule["texts"] for rule in card["rules"]}
+    assert changed["greetings"] == 81
+    assert changed["closing phrases"] == 81
+    tokens = [r.tokens for s in SPLITS for r in read_split(run, s)]
+    assert card["tokens"]["total"] == sum(tokens)
+    assert card["tokens"]["longest"] == max(tokens)
+    assert sum(b["rows"] for b in card["token_histogram"]) == len(tokens)
+    text, page = run.card_markdown.read_text(), run.card_page.read_text()
+    assert "| exact duplicate | 1 |" in text
+    assert page.count("<svg") >= 3
+    assert "src=" not in page
+    assert "href=" not in page.replace("xlink:href", "")
+
+
+def test_several_turns_are_kept(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    path = tmp_path / "t.jsonl"
+    with path.open("w") as file:
+        for question, answer in _rows(30):
+            turns = [("user", f"Hello doctor, {question}"), ("assistant", "Hi. Since when does it hurt you?"), ("user", "For a week."), ("assistant", answer)]  # fmt: skip
+            file.write(
+                json.dumps({"messages": [{"role": r, "content": c} for r, c in turns]}) + "\n"
+            )
+    run = Run(tmp_path / "run")
+    prepare(DataSection(source=str(path), near_duplicates=None), run, tokenizer)
+    rows = [row for split in SPLITS for row in read_split(run, split)]
+    assert len(rows) == 30
+    for row in rows:
+        assert row.question == "For a week."
+        assert row.history[0]["content"].startswith("Why is it")
+        assert row.history[1] == {"role": "assistant", "content": "Since when does it hurt you?"}
+
+
+def test_genuine_rows_come_out_clean(
+    tmp_path: Path, shared_data: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    run = Run(tmp_path / "run")
+    prepare(
+        DataSection(source=str(shared_data / "ai_medical_chatbot.csv"), max_length=2048),
+        run,
+        tokenizer,
+    )
+    rows = [row for split in SPLITS for row in read_split(run, split)]
+    text = "\n".join(f"{r.question}\n{r.answer}" for r in rows).casefold()
+    assert len(rows) > 300
+    for mark in ("-->", "attachment removed", "protect patient identity", "icliniq"):
+        assert mark not in text
+    pairs = [
+        (" ".join(r.question.casefold().split()), " ".join(r.answer.casefold().split()))
+        for r in rows
+    ]
+    assert len(set(pairs)) == len(pairs)

@@ -10,6 +10,7 @@ from medtune.cli.demo import demo
 from medtune.cli.doctor import doctor
 from medtune.cli.evaluate import evaluate
 from medtune.cli.export import export
+from medtune.cli.inspect import inspect
 from medtune.cli.prepare import prepare
 from medtune.cli.push import push
 from medtune.cli.recipes import recipes
@@ -40,5 +41,18 @@ def _version(
         raise typer.Exit
 
 
-for command in (demo, recipes, prepare, train, evaluate, chat, serve, assess, export, push, doctor):
+for command in (
+    demo,
+    recipes,
+    prepare,
+    inspect,
+    train,
+    evaluate,
+    chat,
+    serve,
+    assess,
+    export,
+    push,
+    doctor,
+):
     app.command()(command)

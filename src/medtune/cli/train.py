@@ -33,8 +33,9 @@ def train(
         from medtune.publishing.hub import check_access, collect, push
 
         check_access(goal.push_to, private=goal.private, say=say)
-    if not is_prepared(settings.data, run):
-        prepare_data(settings.data, run, load_tokenizer(settings.model), say)
+    tokenizer = load_tokenizer(settings.model)
+    if not is_prepared(settings.data, run, tokenizer):
+        prepare_data(settings.data, run, tokenizer, say)
     run.keep(settings)
     say(training_sentence(train_adapter(settings, run, resume=resume)))
     if goal.push_to:

@@ -1,228 +1,211 @@
-"""Read question-answer rows from a file, a folder, the Hub or the built-in dialogues."""
+"""Read dialogues from files, folders and the Hub into part files with running ids."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtune.data.rows import Row
-from medtune.embedded.consultations import consultations
+from medtune.data.formats import SUFFIXES, records_of, suffix_of
+from medtune.data.shapes import LABELS, Dialogue, Shape, dialogue, shape_of
 from medtune.errors import MedtuneError
 from medtune.hub import fetch
-from medtune.recipe import Column, DataSection
-from medtune.run import SplitName
+from medtune.recipe import DataSection, MixtureSource
 
 if TYPE_CHECKING:
-    import daft
+    import pyarrow as pa
 
 BUILTIN = "builtin:consultations"
-BUILTIN_ROWS = 3_000
-_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
-
-# Columns of widely used medical dialogue sets: what is the question, what is the answer.
-_KNOWN_SHAPES: tuple[dict[Column, str | list[str]], ...] = (
-    {"question": "question", "answer": "answer"},
-    {"question": "Patient", "answer": "Doctor"},
-    {"question": ["instruction", "input"], "answer": "output"},
-    {"question": "input", "answer": "output"},
-    {"question": "prompt", "answer": "completion"},
-    {"question": "Symptoms", "answer": ["Name", "Treatments"], "condition": "Name"},
-)
-_LABELS: tuple[Column, ...] = ("condition", "specialist", "urgency", "system")
+PART_ROWS = 5_000
+PART_CHARACTERS = 32_000_000
+"""A part file ends at whichever comes first, so that one very long row fills no memory."""
 
 
-def read_builtin(section: DataSection) -> dict[SplitName, list[Row]]:
-    """The built-in dialogues in their own splits, which share no wording."""
-    total = section.limit or BUILTIN_ROWS
-    counts: dict[SplitName, int] = {
-        "validation": max(1, round(total * section.validation)),
-        "test": max(1, round(total * section.test)),
-    }
-    counts["train"] = max(1, total - sum(counts.values()))
-    return {
-        split: [
-            Row(
-                id=f"{split}-{number}",
-                question=c.question,
-                answer=c.answer,
-                condition=c.condition,
-                specialist=c.specialist,
-                urgency=c.urgency,
-                kind=c.kind,
-                system=section.system or "",
-            )
-            for number, c in enumerate(consultations(split, count, section.seed))
-        ]
-        for split, count in counts.items()
-    }
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from: files here, or a data set that is streamed from the Hub."""
+
+    name: str
+    wanted: MixtureSource
+    files: tuple[Path, ...]
+
+    def signature(self) -> Any:
+        """Changes when the input changes: names, sizes and times of files, or the Hub revision."""
+        if not self.files:
+            return [self.name, self.wanted.revision]
+        return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in self.files]
 
 
-def read_rows(section: DataSection) -> tuple[list[Row], dict[str, str | list[str]]]:
-    """All rows of a file, a folder or a Hub data set, and the column mapping that was used.
+def sources_of(section: DataSection) -> list[Source]:
+    """The sources of a recipe, found on this machine or downloaded.
 
     Raises:
-        MedtuneError: the source is missing, empty, not UTF-8 or broken (with the line), or a
-            mapped column is not there (with those that are).
+        MedtuneError: one is missing, holds no file that can be read, or the Hub does not give it.
     """
-    files = _files(section.source)
-    rows: list[Row] = []
-    mapping: dict[Column, str | list[str]] = {}
-    for path in files:
-        frame = _frame(path)
-        names = frame.column_names
-        mapping = dict(section.columns) or _recognised(names, path)
-        _check_columns(mapping, names, path)
-        rows += _mapped(frame, mapping, section, start=len(rows))
-    if not rows:
-        raise MedtuneError(f"{section.source} holds no rows; check the file.")
-    return rows, {str(k): v for k, v in mapping.items()}
+    wanted = list(section.mixture) or [
+        MixtureSource(source=section.source, revision=section.revision, columns=section.columns)
+    ]
+    return [Source(part.source, part, _files(part, section.streaming)) for part in wanted]
 
 
-def _files(source: str) -> list[Path]:
-    path = Path(source).expanduser()
-    if path.is_file():
-        if path.suffix not in _SUFFIXES:
-            raise MedtuneError(
-                f"{path} is no {', '.join(s[1:] for s in _SUFFIXES)} file; convert it to one of them."
-            )
-        return [path]
-    if not path.is_dir():
-        looks_local = path.suffix in _SUFFIXES or path.is_absolute() or source.startswith(".")
-        if looks_local or source.count("/") > 1 or source.startswith("builtin:"):
-            raise MedtuneError(
-                f"The data {source} does not exist; check the path, or use {BUILTIN}."
-            )
-        path = fetch(source, "dataset", patterns=[f"*{s}" for s in _SUFFIXES])
-    files = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
-    if not files:
-        raise MedtuneError(f"{source} holds no csv, json, jsonl or parquet file.")
-    return files
+def read_sources(sources: list[Source], section: DataSection, folder: Path) -> dict[str, Any]:
+    """Write the rows of all sources as part files and return what was read.
 
+    Returns:
+        ``rows``; for each source its name, its rows and the mapping of its columns.
 
-def _frame(path: Path) -> daft.DataFrame:
-    import daft
-    from daft.exceptions import DaftCoreException
-
-    if path.stat().st_size == 0:
-        raise MedtuneError(f"{path} is empty; check the file.")
-    if path.suffix != ".parquet":
-        _check_utf8(path)
-    try:
-        match path.suffix:
-            case ".csv":
-                frame = daft.read_csv(str(path), allow_variable_columns=True)
-            case ".parquet":
-                frame = daft.read_parquet(str(path))
-            case ".jsonl":
-                frame = daft.read_json(str(path))
-            case _:
-                frame = daft.from_pylist(_json_list(path))
-        return frame.collect()
-    except DaftCoreException as error:
-        _explain_json_line(path)
-        raise MedtuneError(f"{path} cannot be read as {path.suffix[1:]}: {error}.") from None
-
-
-def _check_utf8(path: Path) -> None:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise MedtuneError(
-                    f"{path}, line {number}: byte {error.start + 1} is not UTF-8; "
-                    "save the file as UTF-8 (for example with `iconv -t UTF-8`)."
-                ) from None
-
-
-def _json_list(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8-sig")
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise MedtuneError(
-            f"{path}, line {error.lineno}: this is no valid JSON: {error.msg}."
-        ) from None
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise MedtuneError(
-            f"{path} must hold a list of objects; for one object per line name it .jsonl."
-        )
-    if not value:
-        raise MedtuneError(f"{path} holds no rows; check the file.")
-    return value
-
-
-def _explain_json_line(path: Path) -> None:
-    """Name the line that broke the reader, which itself only knows the byte in the line."""
-    if path.suffix != ".jsonl":
-        return
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                if line.strip():
-                    json.loads(line)
-            except json.JSONDecodeError as error:
-                raise MedtuneError(
-                    f"{path}, line {number}: this is no valid JSON: {error.msg}."
-                ) from None
-
-
-def _recognised(names: list[str], path: Path) -> dict[Column, str | list[str]]:
-    for shape in _KNOWN_SHAPES:
-        if all(name in names for name in _named(shape)):
-            labels: dict[Column, str | list[str]] = {
-                label: label for label in _LABELS if label in names and label not in shape
+    Raises:
+        MedtuneError: a file is broken (with the line) or no row is there at all.
+    """
+    writer = PartWriter(folder)
+    said = []
+    for source in sources:
+        before, shape = writer.rows, None
+        for record, shape in _records(source):
+            row = dialogue(record, shape)
+            writer.add(row, source.name, row.system or section.system or "")
+        if writer.rows == before:
+            raise MedtuneError(f"{source.name} holds no rows; check the file.")
+        assert shape is not None
+        said.append(
+            {
+                "source": source.name,
+                "rows": writer.rows - before,
+                "shape": shape.name,
+                "columns": {
+                    key: names[0] if len(names) == 1 else names
+                    for key, names in shape.columns.items()
+                },
+                "sentence": shape.sentence(),
             }
-            return {**shape, **labels}
-    raise MedtuneError(
-        f"{path} has the columns {', '.join(names)}; say which is which, "
-        f"for example data.columns='{{question: {names[0]}, answer: {names[-1]}}}'."
+        )
+    writer.close()
+    return {"rows": writer.rows, "sources": said}
+
+
+class PartWriter:
+    """Collects rows and writes them as numbered part files; ids run from 0."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows = 0
+        self._parts = 0
+        self._pending: list[dict[str, Any]] = []
+        self._characters = 0
+
+    def add(self, row: Dialogue, source: str, system: str) -> None:
+        self._pending.append(
+            {
+                "id": self.rows,
+                "source": source,
+                "question": _encodable(row.question),
+                "answer": _encodable(row.answer),
+                "history": [{**t, "content": _encodable(t["content"])} for t in row.history],
+                "system": _encodable(system),
+                **{key: _encodable(value) for key, value in row.labels.items()},
+            }
+        )
+        self.rows += 1
+        self._characters += len(row.question) + len(row.answer)
+        if len(self._pending) >= PART_ROWS or self._characters >= PART_CHARACTERS:
+            self.close()
+
+    def close(self) -> None:
+        """Write what is pending."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        if self._pending:
+            table = pa.Table.from_pylist(self._pending, part_schema())
+            path = self.folder / f"part-{self._parts:06}.parquet"
+            parquet.write_table(table, path, compression="zstd", compression_level=1)
+            self._parts += 1
+            self._pending, self._characters = [], 0
+
+
+def part_schema() -> pa.Schema:
+    """The columns of a part file."""
+    import pyarrow as pa
+
+    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    return pa.schema(
+        [
+            ("id", pa.int64()),
+            ("source", pa.string()),
+            ("question", pa.string()),
+            ("answer", pa.string()),
+            ("history", turns),
+            ("system", pa.string()),
+            *((label, pa.string()) for label in LABELS),
+        ]
     )
 
 
-def _check_columns(mapping: dict[Column, str | list[str]], names: list[str], path: Path) -> None:
-    for needed in ("question", "answer"):
-        if needed not in mapping:
+def _encodable(text: str) -> str:
+    """Half of a surrogate pair, as broken JSON brings it, cannot be written as UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _records(source: Source) -> Iterator[tuple[dict[str, Any], Shape]]:
+    if source.files:
+        for path in source.files:
+            shape = None
+            for record in records_of(path):
+                if shape is None:
+                    shape = shape_of(list(record), source.wanted.columns, str(path))
+                yield record, shape
+    else:
+        shape = None
+        for record in stream(source.name, source.wanted.revision):
+            if shape is None:
+                shape = shape_of(list(record), source.wanted.columns, source.name)
+            yield record, shape
+
+
+def stream(repo_id: str, revision: str) -> Iterator[dict[str, Any]]:
+    """The training rows of a Hub data set, one by one, without keeping its files.
+
+    Raises:
+        MedtuneError: the Hub cannot be reached or does not give the data set.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        rows = datasets.load_dataset(repo_id, split="train", revision=revision, streaming=True)
+        yield from (dict(row) for row in rows)
+    except MedtuneError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MedtuneError(
+            f"{repo_id!r} cannot be streamed from the Hub ({reason}); check the name and the "
+            "network, set HF_TOKEN if it is gated, or set data.streaming=false."
+        ) from None
+
+
+def _files(wanted: MixtureSource, streaming: bool) -> tuple[Path, ...]:
+    path = Path(wanted.source).expanduser()
+    if path.is_file():
+        if suffix_of(path) is None:
             raise MedtuneError(
-                f"data.columns does not say which column is the {needed}; add it.", 2
+                f"{path} is no {', '.join(s[1:] for s in SUFFIXES)} file; convert it to one of them."
             )
-    for name in _named(mapping):
-        if name not in names:
-            raise MedtuneError(
-                f"{path} has no column {name!r}; it has {', '.join(names)}. Mend data.columns."
-            )
-
-
-def _named(mapping: dict[Column, str | list[str]]) -> list[str]:
-    return [
-        n for value in mapping.values() for n in (value if isinstance(value, list) else [value])
-    ]
-
-
-def _mapped(
-    frame: daft.DataFrame,
-    mapping: dict[Column, str | list[str]],
-    section: DataSection,
-    start: int,
-) -> Iterator[Row]:
-    columns = frame.to_pydict()
-
-    def cell(target: Column, index: int) -> str:
-        source = mapping.get(target)
-        if source is None:
-            return ""
-        names = source if isinstance(source, list) else [source]
-        values = [columns[name][index] for name in names]
-        return "\n\n".join(str(v).strip() for v in values if v is not None and str(v).strip())
-
-    count = len(next(iter(columns.values()), []))
-    for index in range(count):
-        row = Row(
-            id=str(start + index), question=cell("question", index), answer=cell("answer", index)
+        return (path,)
+    if not path.is_dir():
+        looks_local = (
+            suffix_of(path) is not None or path.is_absolute() or wanted.source.startswith(".")
         )
-        labels = {label: cell(label, index) for label in _LABELS}
-        labels["system"] = labels["system"] or section.system or ""
-        yield replace(row, **labels)
+        if looks_local or wanted.source.count("/") > 1 or wanted.source.startswith("builtin:"):
+            raise MedtuneError(
+                f"The data {wanted.source} does not exist; check the path, or use {BUILTIN}."
+            )
+        if streaming:
+            return ()
+        patterns = [f"*{s}{gz}" for s in SUFFIXES for gz in ("", ".gz")]
+        path = fetch(wanted.source, "dataset", wanted.revision, patterns)
+    files = tuple(sorted(p for p in path.rglob("*") if p.is_file() and suffix_of(p)))
+    if not files:
+        raise MedtuneError(f"{wanted.source} holds no csv, json, jsonl or parquet file.")
+    return files

@@ -71,7 +71,9 @@ def evaluate(recipe: Recipe, run: Run) -> dict[str, Any]:
         rows = Random(recipe.data.seed).sample(rows, section.limit)
     tokenizer = load_tokenizer(recipe.model)
     model = load_tuned(run)
-    prompts = [prompt_ids(tokenizer, messages(row.question, row.system)) for row in rows]
+    prompts = [
+        prompt_ids(tokenizer, messages(row.question, row.system, row.history)) for row in rows
+    ]
     items = examples(tokenizer, rows, recipe.data.max_length)
     outcomes: dict[Who, _Outcome] = {}
     whos: tuple[Who, Who] = ("base", "tuned")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ PLAIN_TEMPLATE = (
 embedding was never trained cannot be learned by an adapter."""
 
 
-def messages(question: str, system: str = "") -> list[Message]:
-    """The turns that ask a question."""
-    turn = {"role": "user", "content": question}
-    return [{"role": "system", "content": system}, turn] if system else [turn]
+def messages(question: str, system: str = "", history: Sequence[Message] = ()) -> list[Message]:
+    """The turns that ask a question, after earlier ones if there are any."""
+    turns = [*history, {"role": "user", "content": question}]
+    return [{"role": "system", "content": system}, *turns] if system else turns
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, turns: list[Message]) -> str:
@@ -39,14 +40,18 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, turns: list[Message]) -> list
 
 
 def training_pair(
-    tokenizer: PreTrainedTokenizerBase, question: str, answer: str, system: str = ""
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    answer: str,
+    system: str = "",
+    history: Sequence[Message] = (),
 ) -> dict[str, str]:
     """Prompt and completion as text; together they are the whole dialogue of the template.
 
     The completion ends with the template's end of turn and nothing after it, so the last
     trained token is the one that ends an answer in chat.
     """
-    turns = messages(question, system)
+    turns = messages(question, system, history)
     prompt = prompt_text(tokenizer, turns)
     turns.append({"role": "assistant", "content": answer})
     whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
@@ -64,3 +69,27 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     if tokenizer.eos_token_id is not None:
         ends.add(int(tokenizer.eos_token_id))  # type: ignore[arg-type]
     return ends
+
+
+def earlier_answers(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, system: str, history: Sequence[Message]
+) -> list[tuple[int, int]]:
+    """Where in ``prompt`` the earlier answers stand, end of turn included, in characters.
+
+    Empty where the template writes an earlier answer differently once the dialogue goes on (some
+    drop its reasoning): then only the last answer can be trained on as chat will produce it.
+    """
+    spans: list[tuple[int, int]] = []
+    for place, turn in enumerate(history):
+        if turn["role"] != "assistant":
+            continue
+        before = messages(history[place - 1]["content"], system, history[: place - 1])
+        pair = training_pair(
+            tokenizer, history[place - 1]["content"], turn["content"], system, history[: place - 1]
+        )
+        start = len(prompt_text(tokenizer, before))
+        end = start + len(pair["completion"])
+        if prompt[:end] != pair["prompt"] + pair["completion"]:
+            return []
+        spans.append((start, end))
+    return spans

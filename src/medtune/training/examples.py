@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 from medtune.data.rows import Row
 from medtune.errors import MedtuneError
-from medtune.model.template import end_tokens, messages, prompt_ids, training_pair
+from medtune.model.template import (
+    earlier_answers,
+    end_tokens,
+    messages,
+    prompt_ids,
+    training_pair,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,10 +38,20 @@ class Example:
 
 
 def example(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
-    pair = training_pair(tokenizer, row.question, row.answer, row.system)
-    prompt = list(tokenizer(pair["prompt"], add_special_tokens=False)["input_ids"])
+    """A row as tokens; in a dialogue of several turns every answer is trained."""
+    pair = training_pair(tokenizer, row.question, row.answer, row.system, row.history)
     completion = list(tokenizer(pair["completion"], add_special_tokens=False)["input_ids"])
-    return Example(prompt + completion, [NOT_TRAINED] * len(prompt) + completion)
+    if not row.history:
+        prompt = list(tokenizer(pair["prompt"], add_special_tokens=False)["input_ids"])
+        return Example(prompt + completion, [NOT_TRAINED] * len(prompt) + completion)
+    encoded = tokenizer(pair["prompt"], add_special_tokens=False, return_offsets_mapping=True)
+    prompt, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
+    spans = earlier_answers(tokenizer, pair["prompt"], row.system, row.history)
+    labels = [
+        token if any(start <= low and high <= end for start, end in spans) else NOT_TRAINED
+        for token, (low, high) in zip(prompt, offsets, strict=True)
+    ]
+    return Example(prompt + completion, labels + completion)
 
 
 def examples(
@@ -63,7 +79,12 @@ def to_dataset(items: Sequence[Example]) -> Dataset:
 
 def _check(tokenizer: PreTrainedTokenizerBase, row: Row, item: Example, max_length: int) -> None:
     trained = [label for label in item.labels if label != NOT_TRAINED]
-    start = item.input_ids[: len(item.input_ids) - len(trained)]
+    last = len(trained)
+    if row.history:
+        last = len(item.labels) - next(
+            (i + 1 for i in range(len(item.labels) - 1, -1, -1) if item.labels[i] == NOT_TRAINED), 0
+        )
+    start = item.input_ids[: len(item.input_ids) - last]
     if len(item.input_ids) > max_length:
         raise MedtuneError(
             f"Row {row.id} has {len(item.input_ids)} tokens, but data.max_length is {max_length}; "
@@ -76,7 +97,7 @@ def _check(tokenizer: PreTrainedTokenizerBase, row: Row, item: Example, max_leng
             f"The chat template ends an answer with {tokenizer.decode([trained[-1]])!r}, which is "
             "no end token of the model, so answers would never stop; set model.chat_template."
         )
-    if start != prompt_ids(tokenizer, messages(row.question, row.system)):
+    if start != prompt_ids(tokenizer, messages(row.question, row.system, row.history)):
         raise MedtuneError(
             f"Row {row.id}: the prompt in training differs from the prompt in chat; "
             "the chat template of the model cannot be used, set model.chat_template."
