@@ -10,7 +10,7 @@ from functools import cache
 from medtune.safety.lexicon import Hit, Lexicon, Reading
 from medtune.safety.measures import Measures
 from medtune.safety.replies import REPLIES, reply
-from medtune.safety.rules import LEVELS, Findings, Fired, Level, Rule, load_rules
+from medtune.safety.rules import LEVELS, Findings, Fired, Level, Ruleset, load_rules
 from medtune.safety.source import RULES_FOLDER, read_rows
 from medtune.safety.text import Words, split_words
 
@@ -50,10 +50,11 @@ class Rulebook:
     version: str
     lexicon: Lexicon
     measures: Measures
-    rules: tuple[Rule, ...]
+    rules: Ruleset
+    background: frozenset[str]
 
     def read(self, words: Words) -> Reading:
-        return self.lexicon.read(words, _MASKS, self.measures.find)
+        return self.lexicon.read(words, self.measures.find)
 
 
 @cache
@@ -65,10 +66,11 @@ def rulebook() -> Rulebook:
     """
     files = sorted(RULES_FOLDER.glob("*.yaml"))
     measures = Measures(RULES_FOLDER / "measures.yaml")
-    lexicon = Lexicon(files, measures.concepts)
+    lexicon = Lexicon(files, measures.concepts, _MASKS)
     rules = load_rules(files, lexicon, REPLIES)
     [version] = read_rows(RULES_FOLDER / "context.yaml", "version")
-    return Rulebook(str(version.value), lexicon, measures, tuple(rules))
+    background = {str(row.value) for row in read_rows(RULES_FOLDER / "context.yaml", "background")}
+    return Rulebook(str(version.value), lexicon, measures, Ruleset(rules), frozenset(background))
 
 
 def assess(messages: Sequence[str] | str, country: str = "") -> Assessment:
@@ -82,7 +84,7 @@ def assess(messages: Sequence[str] | str, country: str = "") -> Assessment:
     book = rulebook()
     words, owners = _joined(texts)
     reading = book.read(words)
-    fired = Findings(reading).fire(book.rules) if reading.hits else []
+    fired = Findings(reading, book.background).fire(book.rules) if reading.hits else []
     return _assessment(book, reading, fired, owners, country)
 
 
@@ -110,8 +112,9 @@ def _assessment(
     levels = [LEVELS.index(f.rule.level) for f in fired if f.rule.level != "decline"]
     # A message that no rule knows is routine; only a rule may call it less.
     urgency = LEVELS[max(levels)] if levels else "routine"
-    declined = any(f.rule.level == "decline" for f in fired) and urgency != "emergency"
-    first = "decline" if declined else urgency
+    first = urgency
+    if urgency != "emergency" and any(f.rule.level == "decline" for f in fired):
+        first = "decline"
     ordered = sorted(fired, key=lambda f: f.rule.level != first)
     replies = [f.rule.reply for f in ordered if f.rule.level == first]
     return Assessment(
@@ -119,8 +122,8 @@ def _assessment(
         tuple(f.rule.id for f in ordered),
         tuple(dict.fromkeys(f.rule.category for f in ordered if f.rule.level == first)),
         tuple(span for f in ordered for hit in f.hits for span in _spans(reading, f, hit, owners)),
-        reply(replies, country) if replies else "",
-        declined,
+        reply(replies, country, ordered[0].rule.category) if replies else "",
+        any(f.rule.reply.startswith("decline") and f.rule.level == first for f in fired),
         book.version,
     )
 

@@ -43,6 +43,12 @@ CUES = (
 )
 REASONS = ("negated", "past", "hypothetical", "general")
 _LONGEST_SCOPE = 30
+# After these words "I am" goes on with what was begun.
+_JOINING = frozenset(
+    "if when that what how why whether while as do does did am is are was should can could will "
+    "would may might where who which until unless than or nor not the a my think thinks feel like "
+    "say says said sure know worried scared afraid hope".split()
+)
 
 
 class Context:
@@ -54,7 +60,9 @@ class Context:
         self._sentences = words.sentences
         self._breaks = words.breaks
         self._length = len(words.words)
+        self._words = words.words
         self._breakers = self._places(BREAK)
+        self._statements = {hit.start for hit in reading.found(PERSONAL) if len(hit.at) > 1}
         self._subjects = self._places(SUBJECT)
         self._bounds = self._sentence_bounds()
         self._denials = {hit.start: hit for hit in reading.found(AFTER_NEGATION)}
@@ -132,11 +140,10 @@ class Context:
                 break
             if place > start and (place in self._breakers or place in consumed):
                 break
-            joined = self._breaks[place] == PAUSE or self._reading.words.words[place - 1] in {
-                "and",
-                "then",
-            }
+            joined = self._breaks[place] == PAUSE or self._words[place - 1] in {"and", "then"}
             if place > start and joined and place in self._subjects:
+                break
+            if place > start and place in self._statements and self._words[place - 1] not in _JOINING:
                 break
             place += 1
         return place
@@ -205,22 +212,23 @@ class Context:
             span = range(first, last)
             told = any(p in tense_past for p in span)
             now = any(p in present or p in tense_now for p in span)
-            if not told or now or self._reading.words.words[first] in {"but", "now"}:
+            if not told or now or self._words[first] in {"but", "now"}:
                 return
             past.update(span)
             sentence += 1
 
     def _clauses(self, first: int, last: int) -> list[tuple[int, int]]:
         starts = [first]
-        for place in range(first + 1, last):
-            word = self._reading.words.words[place - 1]
-            if (
-                place in self._breakers
-                or self._breaks[place] == PAUSE
-                or (word in {"and", "then"} and place in self._subjects)
-            ):
-                starts.append(place)
+        starts += [place for place in range(first + 1, last) if self._begins_clause(place)]
         return list(zip(starts, [*starts[1:], last], strict=True))
+
+    def _begins_clause(self, place: int) -> bool:
+        before = self._words[place - 1]
+        if place in self._breakers or self._breaks[place] == PAUSE:
+            return True
+        if before in {"and", "then"}:
+            return place in self._subjects
+        return place in self._statements and before not in _JOINING
 
     # --- imagined, asked in general
 
@@ -241,9 +249,16 @@ class Context:
             for hit in self._reading.found(cue):
                 own.setdefault(self._sentences[hit.start], set()).update(range(hit.start, hit.end))
             for sentence, places in own.items():
-                span = range(*self._bounds[sentence])
-                if not any(p in stopped_by and p not in places for p in span):
-                    general.update(span)
+                asked = False
+                for start, end in self._clauses(*self._bounds[sentence]):
+                    span = range(start, end)
+                    has_cue = any(p in places for p in span)
+                    stops = stopped_by if has_cue else personal | present
+                    asked = (asked or has_cue) and not any(
+                        p in stops and p not in places for p in span
+                    )
+                    if asked:
+                        general.update(span)
         for hit in self._reading.found(FICTION):
             sentence = self._sentences[hit.start]
             if hit.start in general:

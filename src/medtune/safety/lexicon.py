@@ -17,7 +17,7 @@ from medtune.safety.source import Row, read_rows
 from medtune.safety.spelling import Spelling
 from medtune.safety.text import Words
 
-MOST_ANCHORS = 30_000
+MOST_ANCHORS = 20_000
 """So many words that can begin a phrase are looked at, from the beginning and the end."""
 _CACHED_WORDS = 100_000
 _MOST_CORRECTIONS = 4_000
@@ -69,9 +69,13 @@ class Lexicon:
             file and line.
     """
 
-    def __init__(self, files: Sequence[Path], given: Iterable[str] = ()) -> None:
+    def __init__(
+        self, files: Sequence[Path], given: Iterable[str] = (), masks: Iterable[str] = ()
+    ) -> None:
         self.given = frozenset(given)
         """Concepts that are found elsewhere (measured values) and may be referred to."""
+        self.masks = frozenset(masks)
+        """Concepts whose words count for nothing else ("stroke of luck")."""
         self._written = _written_forms(files)
         self.concepts: dict[str, _Concept] = {}
         for file in files:
@@ -85,6 +89,7 @@ class Lexicon:
         self._prefixes = {
             word[:-1] for c in self.concepts.values() for word in _words_of(c) if word.endswith("*")
         }
+        self._longest = max(map(len, self._prefixes), default=0)
         self._literals = {
             word for c in self.concepts.values() for word in _words_of(c) if word[-1] != "*"
         }
@@ -169,68 +174,65 @@ class Lexicon:
 
     def _index(self) -> None:
         """By level: which phrases begin with a word, which with a concept, and the pairs."""
-        self._by_word: list[dict[str, list[tuple[str, tuple[Element, ...]]]]] = [
-            {} for _ in range(self.levels)
-        ]
-        self._by_concept: list[dict[str, list[tuple[str, tuple[Element, ...]]]]] = [
-            {} for _ in range(self.levels)
-        ]
+        self._by_word: list[dict[str, list[_Start]]] = [{} for _ in range(self.levels)]
+        self._by_concept: list[dict[str, list[_Start]]] = [{} for _ in range(self.levels)]
+        self._masking: dict[str, list[_Start]] = {}
         self._nears: list[list[_Concept]] = [[] for _ in range(self.levels)]
         for concept in self.concepts.values():
+            masking = concept.name in self.masks
             for elements in concept.phrases:
+                start = _start(concept.name, elements)
+                by_word = self._masking if masking else self._by_word[concept.level]
                 for word in elements[0].words:
-                    self._by_word[concept.level].setdefault(word, []).append(
-                        (concept.name, elements)
-                    )
+                    by_word.setdefault(word, []).append(start)
                 for need in elements[0].concepts:
-                    self._by_concept[concept.level].setdefault(need, []).append(
-                        (concept.name, elements)
-                    )
+                    self._by_concept[concept.level].setdefault(need, []).append(start)
             if concept.nears:
                 self._nears[concept.level].append(concept)
+        self._beginning: list[dict[frozenset[str], tuple[_Start, ...]]] = [
+            {} for _ in range(self.levels)
+        ]
 
     # --- reading a message
 
     def read(
-        self,
-        raw: Words,
-        masks: Sequence[str] = (),
-        measure: Callable[[Words], dict[str, list[Hit]]] | None = None,
+        self, raw: Words, measure: Callable[[Words], dict[str, list[Hit]]] | None = None
     ) -> Reading:
         """Find every concept.
 
         Args:
             raw: the message as ``split_words`` returns it.
-            masks: concepts whose words count for nothing else ("stroke of luck").
             measure: finds the ``given`` concepts, which rest on numbers.
         """
         words, symbols = self._rewritten(raw)
+        symbols = self._masked(words, symbols)
         reading = Reading(words)
-        if masks:
-            symbols = self._masked(reading, symbols, masks)
         if measure is not None:
             reading.hits.update(measure(words))
         anchors = [i for i, s in enumerate(symbols) if s]
         if len(anchors) > MOST_ANCHORS:
             half = MOST_ANCHORS // 2
             anchors = anchors[:half] + anchors[-half:]
-        self._run(reading, symbols, anchors, range(self.levels))
+        self._run(reading, symbols, anchors)
         return reading
 
     def words_of(self, raw: Words) -> Words:
         """The words as they are read: abbreviations written out, spelling put right."""
         return self._rewritten(raw)[0]
 
-    def _masked(
-        self, reading: Reading, symbols: list[frozenset[str]], masks: Sequence[str]
-    ) -> list[frozenset[str]]:
-        anchors = [i for i, s in enumerate(symbols) if s][:MOST_ANCHORS]
-        self._run(reading, symbols, anchors, range(1), only=frozenset(masks))
-        hidden = {i for name in masks for hit in reading.found(name) for i in hit.at}
-        reading.hits.clear()
-        if not hidden:
+    def _masked(self, words: Words, symbols: list[frozenset[str]]) -> list[frozenset[str]]:
+        beginnings = self._masking.keys()
+        anchors = [i for i, s in enumerate(symbols) if not s.isdisjoint(beginnings)]
+        if not anchors:
             return symbols
-        return [_NOTHING if i in hidden else s for i, s in enumerate(symbols)]
+        matcher = _Matcher(Reading(words), symbols)
+        for i in anchors[:MOST_ANCHORS]:
+            for symbol in symbols[i]:
+                for start in self._masking.get(symbol, ()):
+                    matcher.try_at(start.name, start.elements, i)
+        matcher.store()
+        hidden = {i for hits in matcher.reading.hits.values() for hit in hits for i in hit.at}
+        return [_NOTHING if i in hidden else s for i, s in enumerate(symbols)] if hidden else symbols
 
     def _rewritten(self, raw: Words) -> tuple[Words, list[frozenset[str]]]:
         """Words written out and spelled right, each with the words and beginnings it matches."""
@@ -279,44 +281,57 @@ class Lexicon:
     def _symbol(self, word: str) -> frozenset[str]:
         found = {word} if word in self._literals else set()
         found.update(
-            word[:n] + "*" for n in range(3, len(word) + 1) if word[:n] in self._prefixes
+            word[:n] + "*" for n in range(3, min(len(word), self._longest) + 1) if word[:n] in self._prefixes
         )
         return frozenset(found) if found else _NOTHING
 
-    def _run(
-        self,
-        reading: Reading,
-        symbols: list[frozenset[str]],
-        anchors: list[int],
-        levels: Iterable[int],
-        only: frozenset[str] | None = None,
-    ) -> None:
+    def _run(self, reading: Reading, symbols: list[frozenset[str]], anchors: list[int]) -> None:
         matcher = _Matcher(reading, symbols)
-        for level in levels:
-            by_word, by_concept = self._by_word[level], self._by_concept[level]
-            if by_word:
-                for i in anchors:
-                    for symbol in symbols[i]:
-                        for name, elements in by_word.get(symbol, ()):
-                            if only is None or name in only:
-                                matcher.try_at(name, elements, i)
-            for need, phrases in by_concept.items():
-                for hit in tuple(reading.hits.get(need, ())):
-                    for name, elements in phrases:
-                        matcher.try_after(name, elements, hit)
+        present: frozenset[str] = frozenset().union(*(symbols[i] for i in anchors))
+        for level in range(self.levels):
+            for i in anchors:
+                for start in self._starting(level, symbols[i]):
+                    if start.second is None or not start.second.isdisjoint(present):
+                        matcher.try_at(start.name, start.elements, i)
+            for need, starts in self._by_concept[level].items():
+                for hit in reading.hits.get(need, ()):
+                    for start in starts:
+                        matcher.try_after(start.name, start.elements, hit)
             matcher.store()
             for concept in self._nears[level]:
-                if only is None:
-                    for parts, within in concept.nears:
-                        matcher.near(concept.name, parts, within)
+                for parts, within in concept.nears:
+                    matcher.near(concept.name, parts, within)
             matcher.store()
+
+    def _starting(self, level: int, symbol: frozenset[str]) -> tuple[_Start, ...]:
+        """The phrases of a level that may begin at a word."""
+        known = self._beginning[level].get(symbol)
+        if known is None:
+            by_word = self._by_word[level]
+            known = tuple(start for word in sorted(symbol) for start in by_word.get(word, ()))
+            self._beginning[level][symbol] = known
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A phrase of a concept; ``second`` are the words one of which must follow."""
+
+    name: str
+    elements: tuple[Element, ...]
+    second: frozenset[str] | None
+
+
+def _start(name: str, elements: tuple[Element, ...]) -> _Start:
+    alone = len(elements) == 1 or elements[1].concepts
+    return _Start(name, elements, None if alone else elements[1].words)
 
 
 class _Matcher:
     """Matches phrases at places of one message."""
 
     def __init__(self, reading: Reading, symbols: list[frozenset[str]]) -> None:
-        self._reading = reading
+        self.reading = reading
         self._words = reading.words.words
         self._sentences = reading.words.sentences
         self._symbols = symbols
@@ -324,6 +339,9 @@ class _Matcher:
         self._new: dict[str, dict[tuple[int, ...], Hit]] = {}
 
     def try_at(self, name: str, elements: tuple[Element, ...], place: int) -> None:
+        if len(elements) == 1:
+            self._keep(name, (place,))
+            return
         rest = self._rest(elements, 1, place + 1, self._sentences[place])
         if rest is not None:
             self._keep(name, (place, *rest))
@@ -334,9 +352,9 @@ class _Matcher:
             self._keep(name, (*hit.at, *rest))
 
     def near(self, name: str, parts: tuple[str, ...], within: int) -> None:
-        lists = [self._reading.hits.get(part, []) for part in parts]
-        if not all(lists):
+        if any(part not in self.reading.hits for part in parts):
             return
+        lists = [self.reading.hits[part] for part in parts]
         starts = [[hit.start for hit in hits] for hits in lists]
         for first in lists[0]:
             chosen = [first]
@@ -351,9 +369,9 @@ class _Matcher:
     def store(self) -> None:
         """Make what was found visible to later levels, in reading order."""
         for name, found in self._new.items():
-            known = self._reading.hits.get(name, [])
+            known = self.reading.hits.get(name, [])
             hits = {hit.at: hit for hit in known} | found
-            self._reading.hits[name] = sorted(hits.values(), key=lambda hit: (hit.start, hit.end))
+            self.reading.hits[name] = sorted(hits.values(), key=lambda hit: (hit.start, hit.end))
             self._starting.pop(name, None)
         self._new = {}
 
@@ -412,7 +430,7 @@ class _Matcher:
     def _hit_at(self, concept: str, place: int) -> Hit | None:
         starting = self._starting.get(concept)
         if starting is None:
-            starting = {hit.start: hit for hit in reversed(self._reading.hits.get(concept, []))}
+            starting = {hit.start: hit for hit in reversed(self.reading.hits.get(concept, []))}
             self._starting[concept] = starting
         return starting.get(place)
 

@@ -7,7 +7,7 @@ asks that all stand in one sentence; otherwise they may stand anywhere in the co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -131,11 +131,38 @@ def _compare(rule: Rule, others: Sequence[Rule]) -> None:
             )
 
 
-class Findings:
-    """What counts in one message, worked out concept by concept as rules ask."""
+class Ruleset:
+    """Rules, ready to be asked which of them a message could meet."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._asking: dict[str, list[int]] = {}
+        for number, rule in enumerate(rules):
+            # The entry with the fewest concepts rules out most messages.
+            for concept in min(rule.all, key=len):
+                self._asking.setdefault(concept, []).append(number)
+
+    def possible(self, present: KeysView[str]) -> list[Rule]:
+        """The rules whose concepts all occur, in their order in the files."""
+        numbers = {n for concept in present for n in self._asking.get(concept, ())}
+        return [
+            rule
+            for rule in (self.rules[n] for n in sorted(numbers))
+            if not any(present.isdisjoint(term) for term in rule.all)
+        ]
+
+
+class Findings:
+    """What counts in one message, worked out concept by concept as rules ask.
+
+    Args:
+        reading: the message.
+        background: concepts that say who is ill or what else is known, and not what happens.
+    """
+
+    def __init__(self, reading: Reading, background: frozenset[str] = frozenset()) -> None:
         self.reading = reading
+        self._background = background
         self._context = Context(reading)
         self._against: dict[str, list[tuple[Hit, set[str]]]] = {}
 
@@ -148,23 +175,37 @@ class Findings:
             self._against[concept] = [(hit, self._context.reasons_against(hit)) for hit in hits]
         return [hit for hit, reasons in self._against[concept] if reasons <= even_if]
 
-    def fire(self, rules: Sequence[Rule]) -> list[Fired]:
-        present = self.reading.hits.keys()
+    def fire(self, rules: Ruleset) -> list[Fired]:
         found: list[Fired] = []
-        for rule in rules:
-            if all(any(c in present for c in term) for term in rule.all):
-                hits = self._hits(rule)
-                if hits and not any(self.counting(c) for c in rule.unless):
-                    found.append(Fired(rule, hits))
+        for rule in rules.possible(self.reading.hits.keys()):
+            hits = self._hits(rule)
+            if hits and not any(self.counting(c) for c in rule.unless):
+                found.append(Fired(rule, hits))
         return found
 
-    def _hits(self, rule: Rule) -> tuple[Hit, ...]:
+    def _terms(self, rule: Rule, even_if: frozenset[str]) -> list[list[Hit]] | None:
         terms: list[list[Hit]] = []
         for term in rule.all:
-            hits = [hit for concept in term for hit in self.counting(concept, rule.even_if)]
+            hits = [hit for concept in term for hit in self.counting(concept, even_if)]
             if not hits:
-                return ()
+                return None
             terms.append(hits)
+        return terms
+
+    def _hits(self, rule: Rule) -> tuple[Hit, ...]:
+        terms = self._terms(rule, rule.even_if)
+        if terms is None and len(rule.all) > 1:
+            # "What helps a choking baby? He has gone silent": one part is asked in general, but
+            # another is told as happening.
+            told = any(
+                self.counting(concept)
+                for term in rule.all
+                for concept in term
+                if concept not in self._background
+            )
+            terms = self._terms(rule, rule.even_if | {"general"}) if told else None
+        if terms is None:
+            return ()
         if not rule.same_sentence or len(terms) == 1:
             return tuple(hits[0] for hits in terms)
         sentences = self.reading.words.sentences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ class Row:
         return MedtuneError(f"{self.file}, line {self.line}: {what}")
 
 
+@lru_cache(maxsize=64)
+def _composed(path: Path, changed: int) -> yaml.Node | None:
+    return yaml.compose(
+        path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
+
+
 def read_rows(path: Path, section: str) -> list[Row]:
     """The entries under a top-level key of a file; none where the key is missing.
 
@@ -35,9 +43,7 @@ def read_rows(path: Path, section: str) -> list[Row]:
     """
     name = path.name
     try:
-        tree = yaml.compose(
-            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
+        tree = _composed(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise MedtuneError(f"{path} cannot be read: {error.strerror}.") from None
     except yaml.MarkedYAMLError as error:
