@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from medtune.cli.assess import assess
+from medtune.cli.audit import audit
 from medtune.cli.chat import chat
 from medtune.cli.demo import demo
 from medtune.cli.evaluate import evaluate
@@ -39,3 +40,4 @@ def _version(
 
 for command in (demo, recipes, prepare, train, evaluate, chat, serve, assess):
     app.command()(command)
+app.add_typer(audit, name="audit")

@@ -263,11 +263,12 @@ class Lexicon:
         self, word: str, correct: bool
     ) -> tuple[tuple[str, ...], tuple[frozenset[str], ...]]:
         forms = self._written.get(word)
-        if forms is None and word.endswith("'s"):
-            forms = self._written.get(word[:-2], (word[:-2],))
         if forms is None and "'" in word:
             bare = word.replace("'", "")
-            forms = self._written.get(bare, (bare,))
+            forms = self._written.get(bare)
+            if forms is None and word.endswith("'s"):
+                bare = word[:-2]
+            forms = forms or self._written.get(bare, (bare,))
         if forms is None:
             symbol = self._symbol(word)
             if not symbol and correct and word.isascii():

@@ -179,7 +179,8 @@ class Findings:
         found: list[Fired] = []
         for rule in rules.possible(self.reading.hits.keys()):
             hits = self._hits(rule)
-            if hits and not any(self.counting(c) for c in rule.unless):
+            excused = rule.even_if | {"general", "hypothetical"}
+            if hits and not any(self.counting(c, excused) for c in rule.unless):
                 found.append(Fired(rule, hits))
         return found
 
