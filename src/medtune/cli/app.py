@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from medtune.cli.assess import assess
+from medtune.cli.audit import audit
 from medtune.cli.chat import chat
 from medtune.cli.demo import demo
 from medtune.cli.doctor import doctor
@@ -56,3 +57,4 @@ for command in (
     doctor,
 ):
     app.command()(command)
+app.add_typer(audit, name="audit")

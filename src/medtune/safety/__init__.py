@@ -1,5 +1,5 @@
 """The safety layer: deterministic, before the model, able to raise urgency and never lower it."""
 
-from medtune.safety.assess import Assessment, assess
+from medtune.safety.assess import Assessment, Span, assess
 
-__all__ = ["Assessment", "assess"]
+__all__ = ["Assessment", "Span", "assess"]

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from typing import Literal
 
-import yaml
+from medtune.safety.lexicon import Hit, Lexicon, Reading
+from medtune.safety.measures import Measures
+from medtune.safety.replies import REPLIES, reply
+from medtune.safety.rules import LEVELS, Findings, Fired, Level, Ruleset, load_rules
+from medtune.safety.source import RULES_FOLDER, read_rows
+from medtune.safety.text import Words, split_words
 
-from medtune.safety.lines import crisis_sentence, emergency_sentence
+_MASKS = ("idiom",)
 
-Level = Literal["self_care", "routine", "urgent_same_day", "emergency"]
-_ORDER: tuple[Level, ...] = ("self_care", "routine", "urgent_same_day", "emergency")
-_LONGEST = 20_000  # characters of a message that are read, from its end
 
-_NEGATION = re.compile(
-    r"\b(no|not|never|without|denies|deny|nor|isn'?t|don'?t have|haven'?t|hasn'?t)\b[^.;!?]{0,30}$"
-)
-_BUT = re.compile(r"[.;!?]|\b(but|however|although|except|yet)\b")
-_PAST_OR_GENERAL = re.compile(
-    r"\bwhat (are|is|were) (the )?(signs?|symptoms?|causes?)|\bhow (do|does|can|would) (i|you|one|people|somebody) "
-    r"(know|recogni[sz]e|tell|treat|prevent)|\b(years?|decades?) ago\b|\b(had|died of|survived)\b[^.;!?]{0,60}"
-    r"\bin (19|20)\d\d\b|\bused to have\b|\bhistory of\b"
-)
-_HAPPENING = re.compile(
-    r"\b(now|right now|today|currently|again|this morning|tonight|having a|since)\b"
-)
+@dataclass(frozen=True)
+class Span:
+    """Characters of one message that led to a rule."""
+
+    message: int
+    start: int
+    end: int
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -38,88 +33,111 @@ class Assessment:
 
     urgency: Level
     rules: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
-    """Start and end in the last message that fired, after Unicode is normalised."""
+    """Rules of the urgency that was reached, then the others that fired."""
+    categories: tuple[str, ...]
+    spans: tuple[Span, ...]
     message: str
     """What to say first; empty where the model may answer at once."""
+    declined: bool
+    """The request is one that is not fulfilled; ``message`` says so."""
     rules_version: str
 
 
 @dataclass(frozen=True)
-class _Rule:
-    id: str
-    level: Level
-    patterns: tuple[re.Pattern[str], ...]
-    message: str
+class Rulebook:
+    """The concepts, measures and rules of a folder."""
+
+    version: str
+    lexicon: Lexicon
+    measures: Measures
+    rules: Ruleset
+    background: frozenset[str]
+
+    def read(self, words: Words) -> Reading:
+        return self.lexicon.read(words, self.measures.find)
 
 
 @cache
-def _rules() -> tuple[str, tuple[_Rule, ...]]:
-    text = resources.files("medtune.safety").joinpath("red_flags.yaml").read_text(encoding="utf-8")
-    tree = yaml.safe_load(text)
-    rules = tuple(
-        _Rule(
-            row["id"],
-            row["level"],
-            tuple(re.compile(pattern) for pattern in row["all"]),
-            row.get("message", row["level"]),
-        )
-        for row in tree["rules"]
-    )
-    return str(tree["version"]), rules
+def rulebook() -> Rulebook:
+    """The rules that come with Medtune, checked when they are read.
+
+    Raises:
+        MedtuneError: a rule or concept is wrong, with file and line.
+    """
+    files = sorted(RULES_FOLDER.glob("*.yaml"))
+    measures = Measures(RULES_FOLDER / "measures.yaml")
+    lexicon = Lexicon(files, measures.concepts, _MASKS)
+    rules = load_rules(files, lexicon, REPLIES)
+    [version] = read_rows(RULES_FOLDER / "context.yaml", "version")
+    background = {str(row.value) for row in read_rows(RULES_FOLDER / "context.yaml", "background")}
+    return Rulebook(str(version.value), lexicon, measures, Ruleset(rules), frozenset(background))
 
 
 def assess(messages: Sequence[str] | str, country: str = "") -> Assessment:
-    """The most urgent level that any of a person's messages reaches.
+    """The urgency of what a person wrote, all messages together.
 
     Args:
         messages: what the person wrote, oldest first.
         country: two letters for the emergency lines; unknown says "your local emergency number".
     """
-    version, rules = _rules()
-    urgency: Level = "routine"
-    fired: dict[str, _Rule] = {}
-    spans: tuple[tuple[int, int], ...] = ()
-    for message in [messages] if isinstance(messages, str) else messages:
-        text = _plain(message)
-        for rule in rules:
-            found = _matches(rule, text)
-            if found:
-                fired[rule.id] = rule
-                spans = found
-                urgency = _ORDER[max(_ORDER.index(urgency), _ORDER.index(rule.level))]
-    said = [rule for rule in fired.values() if rule.level == urgency]
-    message = ""
-    if any(rule.message == "crisis" for rule in said):
-        message = crisis_sentence(country)
-    elif urgency == "emergency":
-        message = emergency_sentence(country)
-    elif urgency == "urgent_same_day":
-        message = "Please see a doctor today: what you describe should be examined the same day."
-    return Assessment(urgency, tuple(fired), spans, message, version)
+    texts = [messages] if isinstance(messages, str) else list(messages)
+    book = rulebook()
+    words, owners = _joined(texts)
+    reading = book.read(words)
+    fired = Findings(reading, book.background).fire(book.rules) if reading.hits else []
+    return _assessment(book, reading, fired, owners, country)
 
 
-def _plain(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text[-_LONGEST:]).lower().replace("’", "'")
-    return "".join(c for c in folded if unicodedata.category(c) != "Cf")
+def _joined(texts: Sequence[str]) -> tuple[Words, list[int]]:
+    """The words of all messages one after the other, and with which sentence each begins."""
+    if len(texts) == 1:
+        return split_words(texts[0]), [0]
+    joined, owners = Words(), []
+    for text in texts:
+        words = split_words(text)
+        offset = joined.sentences[-1] + 1 if joined.sentences else 0
+        owners.append(offset)
+        joined.words += words.words
+        joined.starts += words.starts
+        joined.ends += words.ends
+        joined.sentences += [s + offset for s in words.sentences]
+        joined.breaks += [2, *words.breaks[1:]] if words.words else []
+        joined.capitals += words.capitals
+    return joined, owners
 
 
-def _matches(rule: _Rule, text: str) -> tuple[tuple[int, int], ...]:
-    """Where every pattern of the rule is found unnegated; nothing if one is missing."""
-    spans: list[tuple[int, int]] = []
-    for pattern in rule.patterns:
-        hit = next((m for m in pattern.finditer(text) if not _negated(text, m.start())), None)
-        if hit is None:
-            return ()
-        spans.append(hit.span())
-    context = _PAST_OR_GENERAL.search(text)
-    if context and not _HAPPENING.search(text):
-        return ()
-    return tuple(spans)
+def _assessment(
+    book: Rulebook, reading: Reading, fired: list[Fired], owners: list[int], country: str
+) -> Assessment:
+    levels = [LEVELS.index(f.rule.level) for f in fired if f.rule.level != "decline"]
+    # A message that no rule knows is routine; only a rule may call it less.
+    urgency = LEVELS[max(levels)] if levels else "routine"
+    first = urgency
+    if urgency != "emergency" and any(f.rule.level == "decline" for f in fired):
+        first = "decline"
+    ordered = sorted(fired, key=lambda f: f.rule.level != first)
+    replies = [f.rule.reply for f in ordered if f.rule.level == first]
+    return Assessment(
+        urgency,
+        tuple(f.rule.id for f in ordered),
+        tuple(dict.fromkeys(f.rule.category for f in ordered if f.rule.level == first)),
+        tuple(span for f in ordered for hit in f.hits for span in _spans(reading, f, hit, owners)),
+        reply(replies, country, ordered[0].rule.category) if replies else "",
+        any(f.rule.reply.startswith("decline") and f.rule.level == first for f in fired),
+        book.version,
+    )
 
 
-def _negated(text: str, start: int) -> bool:
-    """Whether a "no" stands before ``start`` in the same clause."""
-    before = text[max(0, start - 60) : start]
-    clause = _BUT.split(before)[-1] or ""
-    return bool(_NEGATION.search(clause))
+def _spans(reading: Reading, fired: Fired, hit: Hit, owners: list[int]) -> list[Span]:
+    """The characters of a finding, words that stand together in one piece."""
+    words = reading.words
+    spans: list[Span] = []
+    last = -2
+    for place in hit.at:
+        start, end = words.starts[place], words.ends[place]
+        message = bisect_right(owners, words.sentences[place]) - 1
+        if place == last + 1 and spans:
+            start = spans.pop().start
+        spans.append(Span(message, start, end, fired.rule.id))
+        last = place
+    return spans

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Event
-from typing import Protocol
+from typing import Any, Protocol
 
 from medtune.model.template import Message
 
@@ -18,6 +18,8 @@ class Decoding:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    schema: dict[str, Any] | None = None
+    """A JSON schema that the answer is forced to fit; every engine that can must honour it."""
 
 
 class Engine(Protocol):

@@ -85,6 +85,7 @@ class TransformersEngine:
         self, messages: list[Message], settings: Decoding, streamer: Any, stopping: Any
     ) -> None:
         import torch
+        from transformers import LogitsProcessorList
 
         ids = torch.tensor([prompt_ids(self._tokenizer, messages)], device=self._model.device)
         sampling: dict[str, Any] = {"do_sample": False}
@@ -94,6 +95,13 @@ class TransformersEngine:
                 "temperature": settings.temperature,
                 "top_p": settings.top_p,
             }
+        if settings.schema is not None:
+            from medtune.chat.constrained import SchemaMask
+
+            ends = sorted(end_tokens(self._tokenizer))
+            vocabulary = self._model.config.vocab_size
+            mask = SchemaMask(self._tokenizer, settings.schema, vocabulary, ids.shape[1], ends)
+            sampling["logits_processor"] = LogitsProcessorList([mask])
         if settings.seed is not None:
             torch.manual_seed(settings.seed)
         with torch.inference_mode():

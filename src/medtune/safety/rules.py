@@ -1,0 +1,217 @@
+"""Rules over concepts: read, checked, and applied to a message.
+
+A rule fires when each entry of ``all`` is found where it counts (``context.py``) and nothing of
+``unless`` is.  An entry is a concept or several with ``|`` between them.  ``within: sentence``
+asks that all stand in one sentence; otherwise they may stand anywhere in the conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import KeysView, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from medtune.safety.context import REASONS, Context
+from medtune.safety.lexicon import Hit, Lexicon, Reading
+from medtune.safety.source import Row, read_rows
+
+Level = Literal["self_care", "routine", "urgent_same_day", "emergency"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+Outcome = Literal["self_care", "routine", "urgent_same_day", "emergency", "decline"]
+_KEYS = {"id", "category", "level", "all", "unless", "within", "even_if", "reply"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When something is to be said, and what kind of reply says it."""
+
+    id: str
+    category: str
+    level: Outcome
+    all: tuple[tuple[str, ...], ...]
+    unless: tuple[str, ...]
+    same_sentence: bool
+    even_if: frozenset[str]
+    reply: str
+    row: Row
+
+    @property
+    def concepts(self) -> set[str]:
+        return {c for term in self.all for c in term} | set(self.unless)
+
+
+@dataclass(frozen=True)
+class Fired:
+    """A rule and the places that led to it."""
+
+    rule: Rule
+    hits: tuple[Hit, ...]
+
+
+def load_rules(files: Sequence[Path], lexicon: Lexicon, replies: frozenset[str]) -> list[Rule]:
+    """Read and check rules.
+
+    Raises:
+        MedtuneError: a rule is malformed, contradicts another or can never fire, with file and
+            line.
+    """
+    rules: list[Rule] = []
+    for file in files:
+        for row in read_rows(file, "rules"):
+            rule = _rule(row, replies)
+            _check(rule, lexicon)
+            _compare(rule, rules)
+            rules.append(rule)
+    return rules
+
+
+def _rule(row: Row, replies: frozenset[str]) -> Rule:
+    value: dict[str, Any] = row.value if isinstance(row.value, dict) else {}
+    if unknown := value.keys() - _KEYS:
+        raise row.wrong(f"a rule has no “{min(unknown)}”.")
+    for key in ("id", "category", "level", "all"):
+        if not value.get(key):
+            raise row.wrong(f"the rule has no {key}.")
+    level = value["level"]
+    if level not in get_args(Outcome):
+        raise row.wrong(f"“{level}” is no level; there are {', '.join(get_args(Outcome))}.")
+    within = value.get("within", "conversation")
+    if within not in {"sentence", "conversation"}:
+        raise row.wrong(f"within is sentence or conversation, not “{within}”.")
+    even_if = frozenset(_list(value.get("even_if", [])))
+    if wrong := even_if - set(REASONS):
+        raise row.wrong(f"“{min(wrong)}” is no context; there are {', '.join(REASONS)}.")
+    reply = str(value.get("reply", level))
+    if reply not in replies:
+        raise row.wrong(f"there is no reply “{reply}”; there are {', '.join(sorted(replies))}.")
+    return Rule(
+        str(value["id"]),
+        str(value["category"]),
+        level,
+        tuple(tuple(term.replace(" ", "").split("|")) for term in _list(value["all"])),
+        tuple(_list(value.get("unless", []))),
+        within == "sentence",
+        even_if,
+        reply,
+        row,
+    )
+
+
+def _list(value: Any) -> list[str]:
+    return [str(v) for v in value] if isinstance(value, list) else [str(value)]
+
+
+def _check(rule: Rule, lexicon: Lexicon) -> None:
+    for concept in sorted(rule.concepts):
+        if concept not in lexicon.concepts and concept not in lexicon.given:
+            raise rule.row.wrong(f"{rule.id} names the concept “{concept}”, which is nowhere.")
+    for term in rule.all:
+        if set(term) <= set(rule.unless):
+            raise rule.row.wrong(
+                f"{rule.id} can never fire: it asks for {' or '.join(term)} and forbids it."
+            )
+
+
+def _compare(rule: Rule, others: Sequence[Rule]) -> None:
+    """Refuse a rule that says again, or otherwise, what an earlier one says."""
+    terms = {frozenset(term) for term in rule.all}
+    for other in others:
+        if other.id == rule.id:
+            raise rule.row.wrong(
+                f"the rule {rule.id} is already in {other.row.file}, line {other.row.line}."
+            )
+        same = {frozenset(term) for term in other.all} == terms and set(other.unless) == set(
+            rule.unless
+        )
+        if same and other.same_sentence == rule.same_sentence and other.even_if == rule.even_if:
+            relation = "repeats" if other.level == rule.level else "contradicts"
+            raise rule.row.wrong(
+                f"{rule.id} {relation} {other.id} ({other.row.file}, line {other.row.line})."
+            )
+
+
+class Ruleset:
+    """Rules, ready to be asked which of them a message could meet."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._asking: dict[str, list[int]] = {}
+        for number, rule in enumerate(rules):
+            # The entry with the fewest concepts rules out most messages.
+            for concept in min(rule.all, key=len):
+                self._asking.setdefault(concept, []).append(number)
+
+    def possible(self, present: KeysView[str]) -> list[Rule]:
+        """The rules whose concepts all occur, in their order in the files."""
+        numbers = {n for concept in present for n in self._asking.get(concept, ())}
+        return [
+            rule
+            for rule in (self.rules[n] for n in sorted(numbers))
+            if not any(present.isdisjoint(term) for term in rule.all)
+        ]
+
+
+class Findings:
+    """What counts in one message, worked out concept by concept as rules ask.
+
+    Args:
+        reading: the message.
+        background: concepts that say who is ill or what else is known, and not what happens.
+    """
+
+    def __init__(self, reading: Reading, background: frozenset[str] = frozenset()) -> None:
+        self.reading = reading
+        self._background = background
+        self._context = Context(reading)
+        self._against: dict[str, list[tuple[Hit, set[str]]]] = {}
+
+    def counting(self, concept: str, even_if: frozenset[str] = frozenset()) -> list[Hit]:
+        """Hits of a concept that are neither denied, past, imagined nor general."""
+        hits = self.reading.hits.get(concept)
+        if not hits:
+            return []
+        if concept not in self._against:
+            self._against[concept] = [(hit, self._context.reasons_against(hit)) for hit in hits]
+        return [hit for hit, reasons in self._against[concept] if reasons <= even_if]
+
+    def fire(self, rules: Ruleset) -> list[Fired]:
+        found: list[Fired] = []
+        for rule in rules.possible(self.reading.hits.keys()):
+            hits = self._hits(rule)
+            excused = rule.even_if | {"general", "hypothetical"}
+            if hits and not any(self.counting(c, excused) for c in rule.unless):
+                found.append(Fired(rule, hits))
+        return found
+
+    def _terms(self, rule: Rule, even_if: frozenset[str]) -> list[list[Hit]] | None:
+        terms: list[list[Hit]] = []
+        for term in rule.all:
+            hits = [hit for concept in term for hit in self.counting(concept, even_if)]
+            if not hits:
+                return None
+            terms.append(hits)
+        return terms
+
+    def _hits(self, rule: Rule) -> tuple[Hit, ...]:
+        terms = self._terms(rule, rule.even_if)
+        if terms is None and len(rule.all) > 1:
+            # "What helps a choking baby? He has gone silent": one part is asked in general, but
+            # another is told as happening.
+            told = any(
+                self.counting(concept)
+                for term in rule.all
+                for concept in term
+                if concept not in self._background
+            )
+            terms = self._terms(rule, rule.even_if | {"general"}) if told else None
+        if terms is None:
+            return ()
+        if not rule.same_sentence or len(terms) == 1:
+            return tuple(hits[0] for hits in terms)
+        sentences = self.reading.words.sentences
+        common = set.intersection(*({sentences[h.start] for h in hits} for hits in terms))
+        if not common:
+            return ()
+        chosen = min(common)
+        return tuple(next(h for h in hits if sentences[h.start] == chosen) for hits in terms)
