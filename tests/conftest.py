@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from medtune.run import Run
+
 # How long an example takes says nothing on a machine that other work shares.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
-from medtune.run import Run
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
