@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pre-train the embedded base from nothing.")
     parser.add_argument("--work", type=Path, default=Path("pretraining"), help="checkpoints")
     parser.add_argument("--output", type=Path, default=BASE_FOLDER, help="the finished base")
-    parser.add_argument("--tokens", type=float, default=10e6, help="tokens to train on")
+    parser.add_argument("--tokens", type=float, default=9.5e6, help="tokens to train on")
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile: needs a C++ compiler"
     )

@@ -217,7 +217,7 @@ class Run:
             python=platform.python_version(),
             platform=platform.platform(),
             packages=_versions(),
-            hardware=_hardware(),
+            hardware=hardware(),
         )
         manifest.setdefault("commands", []).append(shlex.join(["medtune", *sys.argv[1:]]))
         manifest.update(facts)
@@ -271,15 +271,16 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _hardware() -> dict[str, Any]:
-    hardware: dict[str, Any] = {"cpu": _cpu_name(), "cores": os.cpu_count()}
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and, where torch is loaded already, the GPU."""
+    found: dict[str, Any] = {"cpu": _cpu_name(), "cores": os.cpu_count()}
     if hasattr(os, "sysconf"):
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        hardware["memory_gib"] = round(pages / 2**30, 1)
+        found["memory_gib"] = round(pages / 2**30, 1)
     torch = sys.modules.get("torch")  # asked for only where the command has loaded it anyway
     if torch is not None and torch.cuda.is_available():
-        hardware["gpu"] = torch.cuda.get_device_name()
-    return hardware
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
 
 
 def _cpu_name() -> str:

@@ -20,6 +20,7 @@ from medtune.run import whole
 _KEPT = {
     "loss": "loss",
     "eval_loss": "eval_loss",
+    "eval_runtime": "eval_seconds",
     "learning_rate": "learning_rate",
     "grad_norm": "grad_norm",
 }
