@@ -22,6 +22,9 @@ NAME = "documents"
 _PLAIN_UP_TO = 1024
 """Tokens a document up to which plain products are faster on a CPU than torch's own kernel,
 and their scores, tokens x tokens a head, are still small."""
+_MULTIPLE = 32
+"""Documents are padded to a multiple of this: oneDNN keeps a compiled product, and memory for it,
+for every shape that it meets."""
 
 
 def documents_attention(
@@ -54,18 +57,19 @@ def documents_attention(
     dropout = dropout if module.training else 0.0
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     attended = []
-    for start, count, length in _batches(cu_seq_lens_q.tolist()):
-        parts = [
-            x[0, :, start : start + count * length].unflatten(1, (count, length)).transpose(0, 1)
-            for x in (query, key, value)
-        ]
+    for documents, length in _batches(cu_seq_lens_q.tolist()):
+        parts = [_stacked(x[0], documents, length) for x in (query, key, value)]
         if query.device.type == "cpu" and length <= _PLAIN_UP_TO:
             part = _plain_attention(*parts, scaling, dropout)
         else:
             part = functional.scaled_dot_product_attention(
                 *parts, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
             )
-        attended.append(part.transpose(1, 2).flatten(0, 1))
+        # Padding stands behind a document, where causal attention never looks; here it goes.
+        attended += [
+            one[:, : stop - start].transpose(0, 1)
+            for one, (start, stop) in zip(part, documents, strict=True)
+        ]
     return torch.cat(attended)[None], None
 
 
@@ -80,14 +84,25 @@ def _no_mask(*args: object, **kwargs: object) -> None:
     """The mask that the attention above needs: none."""
 
 
-def _batches(starts: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Start, number and length of documents that follow each other and are equally long."""
-    lengths = [stop - start for start, stop in pairwise(starts)]
-    at = 0
-    for length, same in groupby(lengths):
-        count = len(list(same))
-        yield at, count, length
-        at += count * length
+def _batches(starts: list[int]) -> Iterator[tuple[list[tuple[int, int]], int]]:
+    """Neighbouring documents that are one batch, as (start, stop), and the length they get."""
+    for length, documents in groupby(pairwise(starts), key=_rounded_length):
+        yield list(documents), length
+
+
+def _rounded_length(document: tuple[int, int]) -> int:
+    start, stop = document
+    return -(-(stop - start) // _MULTIPLE) * _MULTIPLE
+
+
+def _stacked(x: Tensor, documents: list[tuple[int, int]], length: int) -> Tensor:
+    """(documents, heads, length, width) from (heads, tokens, width), zeros behind each document."""
+    return torch.stack(
+        [
+            functional.pad(x[:, start:stop], (0, 0, 0, length - (stop - start)))
+            for start, stop in documents
+        ]
+    )
 
 
 def _plain_attention(
