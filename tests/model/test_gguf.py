@@ -144,7 +144,11 @@ def test_stored_weights_are_as_close_as_their_type_allows(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_that_no_block_divides_fall_back_and_norms_stay_exact(kind: Any) -> None:
-    assert weight_type(kind, "blk.0.ffn_up.weight", (64, 40), 2, tied=False).name in ("F32", "F16", "BF16")
+    assert weight_type(kind, "blk.0.ffn_up.weight", (64, 40), 2, tied=False).name in (
+        "F32",
+        "F16",
+        "BF16",
+    )
     assert weight_type(kind, "blk.0.attn_norm.weight", (64,), 2, tied=False).name == "F32"
     narrow = weight_type(kind, "blk.0.ffn_up.weight", (64, 96), 2, tied=False).name
     assert not narrow.endswith("_K")  # fmt: skip

@@ -65,7 +65,13 @@ def test_every_part_that_a_reader_needs_is_there(run: Run) -> None:
     assert headings == [
         "How to use it", "Results", "How it was trained", "Intended use", "Limits and known failures",
     ]  # fmt: skip
-    for words in ("licence of the base", "licence of the data", "seed", "peak memory", "minutes on"):
+    for words in (
+        "licence of the base",
+        "licence of the data",
+        "seed",
+        "peak memory",
+        "minutes on",
+    ):
         assert words in text
 
 

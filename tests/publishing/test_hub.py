@@ -145,7 +145,9 @@ def test_a_recipe_that_asks_for_a_push_is_checked_before_training(
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_pushed_holds_no_path_and_no_row_of_the_data(tuned_run: Run, tmp_path: Path) -> None:
+def test_what_is_pushed_holds_no_path_and_no_row_of_the_data(
+    tuned_run: Run, tmp_path: Path
+) -> None:
     run = Run(shutil.copytree(tuned_run.folder, tmp_path / "tuned"))
     secret = tmp_path / "patients.csv"
     secret.write_text("question,answer\n")

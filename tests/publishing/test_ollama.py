@@ -49,7 +49,9 @@ func main() {
 @pytest.fixture(scope="module")
 def go(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("go") is None:
-        pytest.skip("there is no Go here to render the template (Debian: apt-get install golang-go)")
+        pytest.skip(
+            "there is no Go here to render the template (Debian: apt-get install golang-go)"
+        )
     folder = tmp_path_factory.mktemp("go")
     (folder / "render.go").write_text(RENDER)
     subprocess.run(["go", "build", "-o", "render", "render.go"], cwd=folder, check=True)
@@ -76,7 +78,10 @@ def _rendered(go: Path, template: str, conversations: list[list[Message]]) -> li
 
 def _conversations(system: bool) -> list[list[Message]]:
     turns = [
-        {"role": "user" if i % 2 == 0 else "assistant", "content": f"line {i}\nand «more» {{{{x}}}}"}
+        {
+            "role": "user" if i % 2 == 0 else "assistant",
+            "content": f"line {i}\nand «more» {{{{x}}}}",
+        }
         for i in range(5)
     ]
     plain = [turns[:1], turns[:3], turns[:5]]

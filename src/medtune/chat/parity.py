@@ -74,7 +74,9 @@ def compare(
     worst = 0.0
     for one, prompt in zip(turns, prompts, strict=True):
         text = ask(server, key, "/apply-template", messages=one)["prompt"]
-        read = ask(server, key, "/tokenize", content=text, add_special=True, parse_special=True)["tokens"]
+        read = ask(server, key, "/tokenize", content=text, add_special=True, parse_special=True)[
+            "tokens"
+        ]
         same_tokens += read == prompt
         said = ask(
             server, key, "/completion", prompt=prompt, n_predict=max_new_tokens, temperature=0, n_probs=10,

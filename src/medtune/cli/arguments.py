@@ -21,7 +21,9 @@ Overrides = Annotated[
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
 RunName = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="A run's name or folder, or hub:owner/name; the newest if left out."),
+    typer.Argument(
+        metavar="[RUN]", help="A run's name or folder, or hub:owner/name; the newest if left out."
+    ),
 ]
 EngineChoice = Annotated[
     Literal["auto", "transformers", "llamacpp"],

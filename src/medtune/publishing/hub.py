@@ -93,9 +93,7 @@ def check_access(repo_id: str, *, private: bool = True, say: Callable[[str], Non
             "The token in HF_TOKEN can only read; make one that can write at "
             "https://huggingface.co/settings/tokens."
         )
-    _with_patience(
-        lambda: api.create_repo(repo_id, private=private, exist_ok=True), repo_id, say
-    )
+    _with_patience(lambda: api.create_repo(repo_id, private=private, exist_ok=True), repo_id, say)
 
 
 def push(
