@@ -7,8 +7,8 @@ RUN python -m venv /opt/medtune
 ENV PATH=/opt/medtune/bin:$PATH
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 # torch first: it is the largest layer and changes least.
-RUN torch="$(grep '^torch==' constraints.txt)" \
-    && pip install --no-cache-dir --index-url "$TORCH_INDEX" "$torch"
+RUN grep '^torch==' constraints.txt > torch.txt \
+    && pip install --no-cache-dir --index-url "$TORCH_INDEX" --requirement torch.txt
 COPY src ./src
 RUN pip install --no-cache-dir --constraint constraints.txt .
 
@@ -25,7 +25,7 @@ RUN useradd --create-home --uid 10001 medtune && install --directory --owner med
 ENV PATH=/opt/medtune/bin:$PATH \
     HF_HOME=/work/cache \
     PYTHONUNBUFFERED=1
-USER medtune
+USER 10001
 WORKDIR /work
 VOLUME ["/work"]
 EXPOSE 7860

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,12 +77,12 @@ def test_the_embedded_base_answers_fifty_questions_alike(tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     section = ModelSection(dtype="float32")
     tokenizer = load_tokenizer(section)
     path = tmp_path_factory.mktemp("gguf") / "embedded.gguf"
     write_gguf(load_base(section), tokenizer, path, "q8_0", name="embedded")
-    yield start_server(path, 256, key="secret", threads=1), tokenizer
+    return start_server(path, 256, key="secret", threads=1), tokenizer
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

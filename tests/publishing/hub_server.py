@@ -92,10 +92,10 @@ class Hub:
                 else:
                     self.send(request, int(fault.what), {"error": "told to fail"}, fault.headers)
                 return
-        if not path.startswith("/lfs/"):
-            if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-                self.send(request, 401, {"error": "Invalid credentials"})
-                return
+        known = request.headers.get("Authorization") == f"Bearer {TOKEN}"
+        if not known and not path.startswith("/lfs/"):
+            self.send(request, 401, {"error": "Invalid credentials"})
+            return
         self.route(request, path, body)
 
     def route(self, request: Any, path: str, body: bytes) -> None:

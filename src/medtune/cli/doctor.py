@@ -4,7 +4,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -54,7 +53,7 @@ def doctor(
     from medtune.cli.output import say
 
     findings = [
-        _python(),
+        Finding("Python", "ok", platform.python_version()),
         *_packages(),
         *_torch(),
         _memory(),
@@ -71,13 +70,6 @@ def doctor(
                 say(f"{'':24}mend it: {finding.mend}")
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
-
-
-def _python() -> Finding:
-    version = platform.python_version()
-    if sys.version_info >= (3, 11):
-        return Finding("Python", "ok", version)
-    return Finding("Python", "wrong", f"{version}, 3.11 is needed", "apt-get install python3.11")
 
 
 def _packages() -> list[Finding]:
