@@ -96,7 +96,17 @@ def test_a_read_only_folder_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_every_command_helps_with_an_example(tmp_path: Path) -> None:
-    for command in ("demo", "recipes", "prepare", "train", "evaluate", "chat", "serve", "assess"):
+    for command in (
+        "demo",
+        "recipes",
+        "prepare",
+        "inspect",
+        "train",
+        "evaluate",
+        "chat",
+        "serve",
+        "assess",
+    ):
         done = medtune(command, "--help", cwd=tmp_path)
         assert done.returncode == 0
         assert f"Example: medtune {command}" in " ".join(done.stdout.split()), command

@@ -117,13 +117,14 @@ def _with_fitted(table: pa.Table, fitted: pa.Table, ids: Any) -> tuple[pa.Table,
     """The rows with shortened questions and without cut turns, and their tokens (0: not in use)."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     tokens = np.zeros(len(ids), np.int64)
     if not fitted.num_rows:
         return table, tokens
     place = fitted.column("id").to_numpy() - ids[0]
     tokens[place] = fitted.column("tokens").to_numpy()
-    shortened = fitted.filter(pa.compute.is_valid(fitted.column("question")))
+    shortened = fitted.filter(pc.is_valid(fitted.column("question")))
     if shortened.num_rows:
         questions = table.column("question").to_pylist()
         history = table.column("history").to_pylist()

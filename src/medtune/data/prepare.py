@@ -26,7 +26,7 @@ from medtune.data.engine import Step, map_parts, part_files
 from medtune.data.filters import REASONS, main_language
 from medtune.data.fit import Fit, Renderer, TokenCounter
 from medtune.data.plan import Plan, make_plan
-from medtune.data.read import BUILTIN, Source, read_sources, sources_of
+from medtune.data.read import BUILTIN, Source, input_signature, read_sources, sources_of
 from medtune.data.recurring import recurring
 from medtune.data.rows import Row, write_rows
 from medtune.data.stages import VERSION, Stage, content_hash, keep_only, stage
@@ -123,9 +123,7 @@ def _signature(section: DataSection) -> Any:
     if section.source == BUILTIN and not section.mixture:
         return BUILTIN
     try:
-        files = [Path(f).expanduser() for f in (*section.contamination, section.rules_file) if f]
-        extra = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-        return [[source.signature() for source in sources_of(section)], extra]
+        return input_signature(section)
     except OSError:
         return None  # a file is missing; the step that reads it says which
 
