@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,19 @@ import pytest
 from pyarrow import parquet
 
 from medtune.data import engine
-from medtune.data.engine import Facts, map_parts, part_files
+from medtune.data.engine import Facts, Step, map_parts, part_files
 from medtune.errors import MedtuneError
 
 
-@dataclass(frozen=True)
-class Double:
+def _double() -> Step:
     """Doubles a column; a negative value is refused, a missing one breaks."""
 
-    def __call__(self, source: Path, target: Path) -> Facts:
+    def step(source: Path, target: Path) -> Facts:  # inside, so that it travels as a whole
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        from medtune.errors import MedtuneError
+
         values = parquet.read_table(source).column("x").to_pylist()
         if any(v is None for v in values):
             raise ValueError("a value is missing")
@@ -25,6 +28,8 @@ class Double:
             raise MedtuneError("A value is below 0; mend it.")
         parquet.write_table(pa.table({"x": [2 * v for v in values]}), target)
         return {"rows": len(values)}
+
+    return step
 
 
 def _parts(folder: Path, values: list[list[Any]]) -> list[Path]:
@@ -44,7 +49,7 @@ def test_parts_keep_their_order_and_names(
     (tmp_path / "out").mkdir()
     done: list[int] = []
     facts = map_parts(
-        Double(), _parts(tmp_path / "in", [[1], [2, 3], [4, 5, 6]]), tmp_path / "out", done.append
+        _double(), _parts(tmp_path / "in", [[1], [2, 3], [4, 5, 6]]), tmp_path / "out", done.append
     )
     assert [f["rows"] for f in facts] == [1, 2, 3]
     assert sum(done) == 3
@@ -59,6 +64,6 @@ def test_an_error_keeps_its_sentence_across_processes(
     monkeypatch.setattr(engine, "_workers", lambda: workers)
     (tmp_path / "out").mkdir()
     with pytest.raises(MedtuneError, match="^A value is below 0; mend it.$"):
-        map_parts(Double(), _parts(tmp_path / "a", [[1], [-1], [3]]), tmp_path / "out")
+        map_parts(_double(), _parts(tmp_path / "a", [[1], [-1], [3]]), tmp_path / "out")
     with pytest.raises(RuntimeError, match="ValueError in part-000001.parquet: a value is missing"):
-        map_parts(Double(), _parts(tmp_path / "b", [[1], [None], [3]]), tmp_path / "out")
+        map_parts(_double(), _parts(tmp_path / "b", [[1], [None], [3]]), tmp_path / "out")
