@@ -180,6 +180,7 @@ def prepare_once(source: Path, runs: Path) -> dict[str, Any]:
     script = runs / "work.py"
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text(code)
+    before = os.times()
     process = subprocess.Popen(
         [sys.executable, str(script), str(source), str(runs / "run")],
         stdout=subprocess.PIPE,
@@ -189,15 +190,20 @@ def prepare_once(source: Path, runs: Path) -> dict[str, Any]:
     watcher = threading.Thread(target=_watch, args=(process, peak), daemon=True)
     watcher.start()
     output, _ = process.communicate()
-    _, usage = None, os.times()
+    after = os.times()
     watcher.join()
     if process.returncode:
         raise SystemExit(f"the preparation of {source} failed")
     return {
         "seconds": round(float(output.split()[-1]), 1),
         "peak_memory_gib": round(peak[0], 2),
-        "cpu_seconds": round(usage.children_user + usage.children_system, 1),
+        "cpu_seconds": round(_children(after) - _children(before), 1),
     }
+
+
+def _children(times: os.times_result) -> float:
+    """Processor seconds of processes that have ended."""
+    return times.children_user + times.children_system
 
 
 def _watch(process: subprocess.Popen[str], peak: list[float]) -> None:
@@ -337,9 +343,8 @@ def main() -> None:
     )
     parser.add_argument("--no-notebook", action="store_true")
     arguments = parser.parse_args()
-    from medtune.run import _hardware
-
     measured = []
+    hardware: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for rows in arguments.rows:
@@ -356,6 +361,7 @@ def main() -> None:
             one["microseconds_a_row"] = round(1e6 * one["seconds"] / rows, 1)
             one["load_before"] = round(before, 1)
             card = json.loads((runs / "run" / "data" / "card.json").read_text())
+            hardware = json.loads((runs / "run" / "manifest.json").read_text())["hardware"]
             one["used"], one["dropped"] = card["rows"], card["dropped"]
             measured.append(one)
             print(json.dumps(one), flush=True)
@@ -375,7 +381,7 @@ def main() -> None:
             print(json.dumps({"notebook": notebook}), flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
-        json.dumps({"hardware": _hardware(), "runs": measured, "notebook_way": notebook}, indent=2)
+        json.dumps({"hardware": hardware, "runs": measured, "notebook_way": notebook}, indent=2)
         + "\n"
     )
     print(f"written to {RESULTS}")

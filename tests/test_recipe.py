@@ -102,3 +102,23 @@ def test_a_written_recipe_reads_back_equal(
     path = tmp_path_factory.mktemp("recipe") / "r.yaml"
     path.write_text(recipe.to_yaml(), encoding="utf-8")
     assert load_recipe(path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.source=a.csv", "data.mixture=[{source: b.csv}]"], "either source"),
+        (["data.mixture=[{source: 'builtin:consultations'}]"], "cannot be mixed"),
+        (["data.clean=false", "data.rules_off=[greetings]"], "need clean"),
+        (["data.contaminated=remove"], "needs the evaluation files"),
+        (["data.near_duplicates=0.2"], "near_duplicates"),
+        (["data.filters_off=[too shrt]"], "filters_off"),
+        (["data.language=english"], "language"),
+        (["data.mixture=[{source: b.csv, wieght: 2}]"], "wieght"),
+    ],
+)
+def test_data_settings_that_contradict_each_other_are_refused(
+    overrides: list[str], words: str
+) -> None:
+    with pytest.raises(MedtuneError, match=words):
+        load_recipe("embedded-qlora", overrides)

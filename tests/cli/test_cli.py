@@ -96,7 +96,17 @@ def test_a_read_only_folder_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_every_command_helps_with_an_example(tmp_path: Path) -> None:
-    for command in ("demo", "recipes", "prepare", "train", "evaluate", "chat", "serve", "assess"):
+    for command in (
+        "demo",
+        "recipes",
+        "prepare",
+        "inspect",
+        "train",
+        "evaluate",
+        "chat",
+        "serve",
+        "assess",
+    ):
         done = medtune(command, "--help", cwd=tmp_path)
         assert done.returncode == 0
         assert f"Example: medtune {command}" in " ".join(done.stdout.split()), command
@@ -140,3 +150,21 @@ def test_assess_reads_and_writes_json_lines(tmp_path: Path) -> None:
     assert [(row["id"], row["urgency"]) for row in levels] == [("a", "emergency"), ("b", "routine")]
     (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "x"}\nnothing\n')
     assert "line 2" in medtune("assess", "--in", "in.jsonl", cwd=tmp_path).stderr
+
+
+def test_inspect_shows_every_token_in_the_terminal_as_a_page_and_as_json(tmp_path: Path) -> None:
+    settings = ["embedded-qlora", "name=seen", "data.limit=60"]
+    done = medtune("inspect", *settings, "--rows", "2", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) == 2
+    trained = [t["trained"] for t in rows[0]["tokens"]]
+    assert trained == sorted(trained)
+    assert rows[0]["tokens"][-1]["special"]
+    done = medtune("inspect", *settings, "--row", rows[0]["id"], cwd=tmp_path)
+    assert f"{len(trained)} tokens, {sum(trained)} trained" in done.stdout
+    done = medtune("inspect", *settings, "--html", "rows.html", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "<h2>Row " in (tmp_path / "rows.html").read_text()
+    assert "no row '99999'" in medtune("inspect", *settings, "--row", "99999", cwd=tmp_path).stderr
+    assert medtune("inspect", *settings, "--split", "dev", cwd=tmp_path).returncode == 2

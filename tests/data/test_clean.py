@@ -40,15 +40,15 @@ def test_at_least_98_of_100_hand_checked_texts_are_cleaned_right() -> None:
 
 
 def test_the_built_in_dialogues_need_no_cleaning() -> None:
+    # Some questions are made to begin with a greeting or to end in "??".
+    wanted = ("greetings", "thanks in questions", "repeated punctuation")
     rows = [*consultations("train", 600, 42), *consultations("test", 300, 42)]
     for role, texts in (
         ("question", [r.question for r in rows]),
         ("answer", [r.answer for r in rows]),
     ):
         found = Found()
-        applied = [
-            rule for rule in rules() if rule.name not in ("greetings", "thanks in questions")
-        ]
+        applied = [rule for rule in rules() if rule.name not in wanted]
         cleaned = clean_texts(pa.array(texts), role, applied, found)
         assert found.changed == {}, found.samples
         assert cleaned.to_pylist() == texts

@@ -51,18 +51,21 @@ WHEN = [
 ]
 
 
+def _word(draw: Random) -> str:
+    return "".join(draw.choices(("ba", "ce", "di", "fo", "gu", "ha", "lo", "mi", "ru", "te"), k=3))
+
+
 def _rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
     """Questions and answers that are alike only by chance."""
     draw = Random(seed)
     made = []
     for i in range(count):
-        a, b, c, d = (draw.choice(x) for x in (PARTS, FEELINGS, WHEN, PARTS))
-        made.append(
-            (
-                f"Why is it that my {a} {b} {c}, case {i} with the {d}?",
-                f"The {a} {b} {c} because of strain number {i}.",
-            )
+        part, feeling, when = (draw.choice(x) for x in (PARTS, FEELINGS, WHEN))
+        one, two, three, four, five, six = (_word(draw) for _ in range(6))
+        question = (
+            f"Why is it that my {one} {part} {two} {feeling} {when} by the {three}, case {i}?"
         )
+        made.append((question, f"The {four} {part} {five} hurts {six} because of strain {i}."))
     return made
 
 
@@ -72,7 +75,7 @@ def _source(folder: Path, rows: list[tuple[str, str]], **settings: Any) -> DataS
     path = folder / "rows.csv"
     pd.DataFrame(rows, columns=["question", "answer"]).to_csv(path, index=False)
     return DataSection.model_validate(
-        {"source": str(path), "max_length": 96, "near_duplicates": None, **settings}
+        {"source": str(path), "max_length": 160, "near_duplicates": None, **settings}
     )
 
 
@@ -192,7 +195,7 @@ def test_overlong_error_names_the_row_and_shorten_keeps_the_answer_whole(
     assert row.question.startswith("I am 40 years old.")
     assert row.question.endswith("What is it?")
     assert "…" in row.question
-    assert 80 <= row.tokens <= 96
+    assert 140 <= row.tokens <= 160
 
 
 def test_a_failed_preparation_leaves_no_splits_and_keeps_finished_steps(
@@ -263,7 +266,7 @@ def test_only_what_a_changed_setting_touches_is_done_again(
     said: list[str] = []
     assert prepare(section, run, tokenizer, said.append).seconds == 0
     assert "unchanged" in said[0]
-    assert redone(max_length=64) == ["fit"]
+    assert redone(max_length=150) == ["fit"]
     assert redone(seed=3) == ["plan", "fit"]
     assert redone(min_answer_words=1) == ["check", "plan", "fit"]
     assert redone(redact=False) == ["clean", "check", "plan", "fit"]

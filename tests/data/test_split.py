@@ -24,7 +24,7 @@ def test_a_group_stands_in_one_split_and_no_row_is_lost(groups: list[int], seed:
             group, kept, np.zeros(len(group), np.uint64), _order(len(group)), 0.2, 0.2, seed
         )
     except MedtuneError:
-        assert len(set(group[kept])) < 8
+        assert len(set(group[kept])) < 3
         return
     assert ((made.split >= 0) == kept).all()
     for name in set(group[kept]):

@@ -6,7 +6,7 @@ from medtune.cli.arguments import Overrides, RecipeName, Runs
 
 
 def prepare(recipe: RecipeName, overrides: Overrides = None, runs: Runs = Path("runs")) -> None:
-    """Read, clean and split the data of a recipe.
+    """Read, clean, deduplicate and split the data of a recipe; what has not changed is not redone.
 
     Example: medtune prepare embedded-qlora data.source=dialogues.csv
     """
@@ -18,4 +18,4 @@ def prepare(recipe: RecipeName, overrides: Overrides = None, runs: Runs = Path("
     settings, run = recipe_and_run(recipe, overrides, runs)
     prepare_data(settings.data, run, load_tokenizer(settings.model), say)
     run.keep(settings)
-    say(f"Written to {run.card_markdown.parent}; {run.card_markdown} describes it.")
+    say(f"Written to {run.card_page.parent}; {run.card_page} shows what was done.")

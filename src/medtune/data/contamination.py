@@ -91,6 +91,7 @@ def runs(texts: pa.Array, length: int) -> tuple[NDArray[np.uint64], NDArray[np.i
         mixed ^= mixed >> np.uint64(31)
     text_of_word = np.repeat(np.arange(len(texts)), np.diff(offsets))
     inside = text_of_word[:count] == text_of_word[length - 1 :]
+    inside &= ~np.asarray(pc.equal(split.values, ""))[:count]  # an empty text has no word
     return mixed[inside], text_of_word[:count][inside]
 
 

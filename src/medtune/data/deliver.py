@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,8 @@ from medtune.data.engine import part_files
 from medtune.data.filters import REASONS
 from medtune.data.plan import Plan
 from medtune.data.rows import row_schema
-from medtune.run import SPLITS, SplitName
+from medtune.errors import MedtuneError
+from medtune.run import SPLITS, Run, SplitName
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +31,7 @@ class Delivered:
     counts: dict[SplitName, int]
     dropped: dict[str, int]
     fingerprint: str
-    """SHA-256 over question, answer and system turn of every row in order."""
+    """SHA-256 over question, answer, system turn and earlier turns of every row in order."""
     tokens: list[int]
     """How many rows have 0, 1, 2 ... tokens."""
     labels: dict[str, Counter[str]] = field(default_factory=dict)
@@ -117,13 +120,14 @@ def _with_fitted(table: pa.Table, fitted: pa.Table, ids: Any) -> tuple[pa.Table,
     """The rows with shortened questions and without cut turns, and their tokens (0: not in use)."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     tokens = np.zeros(len(ids), np.int64)
     if not fitted.num_rows:
         return table, tokens
     place = fitted.column("id").to_numpy() - ids[0]
     tokens[place] = fitted.column("tokens").to_numpy()
-    shortened = fitted.filter(pa.compute.is_valid(fitted.column("question")))
+    shortened = fitted.filter(pc.is_valid(fitted.column("question")))
     if shortened.num_rows:
         questions = table.column("question").to_pylist()
         history = table.column("history").to_pylist()
@@ -159,6 +163,9 @@ def _digest(digest: Any, rows: pa.Table) -> None:
             encoded = text.encode()
             digest.update(b"%d:" % len(encoded))
             digest.update(encoded)
+    for turns in rows.column("history").to_pylist():
+        for turn in turns or ():
+            digest.update(f"{turn['role']}:{turn['content']}".encode())
 
 
 def _added(one: Any, other: Any) -> Any:
@@ -168,3 +175,35 @@ def _added(one: Any, other: Any) -> Any:
     total = np.array(longer, dtype=np.int64)
     total[: len(shorter)] += shorter
     return total
+
+
+@contextmanager
+def delivery(run: Run) -> Iterator[Path]:
+    """A folder whose files take their places in ``data/`` when all of them are whole.
+
+    The card goes first and is written last: without it, nothing counts as prepared.
+    """
+    place = run.card_json.parent
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".splits.", dir=place) as name:
+        yield Path(name)
+        for card in (run.card_json, run.card_markdown, run.card_page):
+            card.unlink(missing_ok=True)
+        for file in Path(name).iterdir():
+            file.replace(place / file.name)
+
+
+def require_all_splits(counts: dict[SplitName, int], dropped: dict[str, int]) -> None:
+    """Complain of a split without rows."""
+    for name in SPLITS:
+        if not counts[name]:
+            raise MedtuneError(
+                f"No rows are left for {name} (dropped: {reasons_of(dropped) or 'none'}); "
+                "add rows or raise data.max_length."
+            )
+
+
+def reasons_of(dropped: dict[str, int]) -> str:
+    """The reasons with their numbers, most frequent first."""
+    ranked = sorted(dropped.items(), key=lambda item: -item[1])
+    return ", ".join(f"{n:,} {reason}" for reason, n in ranked if reason != "not drawn")

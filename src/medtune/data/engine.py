@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,11 +59,15 @@ def map_parts(
         for part in parts:
             facts.append(_guarded(step, part, target))
             advance(1)
+            if _went_wrong(facts[-1]):
+                break
     else:
         facts = _with_daft(step, parts, target, advance)
     for fact in facts:
         if "medtune_error" in fact:
             raise MedtuneError(fact["medtune_error"])
+        if "failure" in fact:
+            raise RuntimeError(fact["failure"])
     return facts
 
 
@@ -98,22 +104,27 @@ def _with_daft(
         said = json.loads(row["done"])
         done[said["part"]] = said["facts"]
         advance(1)
-        if "medtune_error" in said["facts"]:
+        if _went_wrong(said["facts"]):
             return [said["facts"]]
     return [done[name] for name in names]
 
 
 def _guarded(step: Step, part: Path, target: Path) -> Facts:
-    """Errors that have a sentence travel as one; others show where they happened."""
+    """What the step says; an error travels as text, for it may come from another machine."""
     try:
         return step(part, target / part.name)
     except MedtuneError as error:
         return {"medtune_error": str(error)}
-    except OSError as error:
-        explained = disk_error(error, target)
+    except Exception as error:
+        explained = disk_error(error, target) if isinstance(error, OSError) else error
         if isinstance(explained, MedtuneError):
             return {"medtune_error": str(explained)}
-        raise
+        where = traceback.format_exc()
+        return {"failure": f"{type(error).__name__} in {part.name}: {error}\n{where}"}
+
+
+def _went_wrong(facts: Facts) -> bool:
+    return "medtune_error" in facts or "failure" in facts
 
 
 def _workers() -> int:
@@ -129,3 +140,28 @@ def _quiet() -> None:
     os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
     os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+
+
+@contextmanager
+def progress(title: str, parts: int) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left, on a terminal and where there is something to wait for."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    hidden = parts < 3 or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(title, total=parts)
+        yield lambda count: bar.advance(task, count)

@@ -175,7 +175,6 @@ class Fit:
         questions: list[str | None] = [None] * len(rows)
         turns_cut = np.zeros(len(rows), np.int32)
         shortened = 0
-        before = tokens.copy()
         for i in np.flatnonzero(tokens > self.max_length):
             row = rows[i]
             if self.overlong == "error":
@@ -199,10 +198,7 @@ class Fit:
             ),
             target,
         )
-        return {
-            "shortened": shortened,
-            "tokens_before": np.bincount(np.minimum(before // 16, 512)).tolist(),
-        }
+        return {"shortened": shortened}
 
     def _text(self, row: dict[str, Any]) -> str:
         assert self._renderer is not None

@@ -72,7 +72,8 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
             for cells in reader:
                 if cells:
                     assert head is not None
-                    yield dict(zip(head, cells, strict=False))
+                    missing = [""] * (len(head) - len(cells))
+                    yield dict(zip(head, cells + missing, strict=False))
         except UnicodeDecodeError:
             raise _no_utf8(path) from None
         except csv.Error as error:

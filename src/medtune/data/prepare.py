@@ -7,31 +7,25 @@ went into it.  The next preparation starts at the first step that a changed sett
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtune.data.builtin import read_builtin
+from medtune.data.builtin import deliver_builtin
 from medtune.data.card import make_card, write_card
 from medtune.data.contamination import Overlap, evaluation_grams
-from medtune.data.deliver import Delivered, deliver
-from medtune.data.engine import Step, map_parts, part_files
-from medtune.data.filters import REASONS, main_language
-from medtune.data.fit import Fit, Renderer, TokenCounter
+from medtune.data.deliver import Delivered, deliver, delivery, reasons_of, require_all_splits
+from medtune.data.engine import Step, map_parts, part_files, progress
+from medtune.data.filters import main_language
+from medtune.data.fit import Fit
 from medtune.data.plan import Plan, make_plan
+from medtune.data.prepared import is_prepared, signature, tokenizer_key
 from medtune.data.read import BUILTIN, Source, read_sources, sources_of
 from medtune.data.recurring import recurring
-from medtune.data.rows import Row, write_rows
 from medtune.data.stages import VERSION, Stage, content_hash, keep_only, stage
 from medtune.data.steps import Check, Clean, Trim
-from medtune.errors import MedtuneError
 from medtune.recipe import DataSection
 from medtune.run import SPLITS, Run, SplitName, disk_error
 
@@ -87,47 +81,6 @@ def prepare(
         raise disk_error(error, run.card_json.parent) from error
     finally:
         _prune(run)
-
-
-def is_prepared(
-    section: DataSection, run: Run, tokenizer: PreTrainedTokenizerBase | None = None
-) -> bool:
-    """Whether the run holds rows made with these very settings from this very input.
-
-    A local source that was changed since then counts as other input; so does another tokenizer
-    or chat template, if one is given.
-    """
-    if not run.card_json.exists() or not all(run.split_file(s).exists() for s in SPLITS):
-        return False
-    card = run.read_json(run.card_json)
-    if card["settings"] != section.model_dump(mode="json") or card.get("version") != VERSION:
-        return False
-    if tokenizer is not None and card.get("tokenizer") != tokenizer_key(tokenizer):
-        return False
-    return card.get("input") == _signature(section)
-
-
-def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Changes with the vocabulary, the merges or the chat template."""
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    words = (
-        backend.to_str()
-        if backend is not None
-        else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    )
-    return hashlib.sha256(f"{words}{tokenizer.chat_template}".encode()).hexdigest()
-
-
-def _signature(section: DataSection) -> Any:
-    """Changes when the input changes; JSON."""
-    if section.source == BUILTIN and not section.mixture:
-        return BUILTIN
-    try:
-        files = [Path(f).expanduser() for f in (*section.contamination, section.rules_file) if f]
-        extra = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-        return [[source.signature() for source in sources_of(section)], extra]
-    except OSError:
-        return None  # a file is missing; the step that reads it says which
 
 
 def _prepare(
@@ -194,7 +147,7 @@ def _prepare(
     inputs = [_chosen(settings, _FIT), tokenizer_key(tokenizer)]
     fitted = _mapped(run, "fit", fit, texts, inputs, "counting tokens", after=plan)
     stages.append(fitted)
-    with _delivery(run) as folder:
+    with delivery(run) as folder:
         files: dict[SplitName, Path] = {s: folder / run.split_file(s).name for s in SPLITS}
         delivered = deliver(
             decided,
@@ -204,7 +157,7 @@ def _prepare(
             folder / run.dropped_file.name,
             section.max_length,
         )
-        _require_all_splits(delivered.counts, delivered.dropped)
+        require_all_splits(delivered.counts, delivered.dropped)
     keep_only(run, stages)
     return _finish(section, run, tokenizer, say, started, delivered, read, stages, found, language)
 
@@ -227,7 +180,7 @@ def _finish(
     seconds = time.perf_counter() - started
     card |= {
         "version": VERSION,
-        "input": _signature(section),
+        "input": signature(section),
         "tokenizer": tokenizer_key(tokenizer),
         "seconds": round(seconds, 2),
         "redone": [s.folder.name.rpartition("-")[0] for s in stages if s.redone],
@@ -272,7 +225,7 @@ def _mapped(
 
     def build(folder: Path) -> dict[str, Any]:
         parts = part_files(texts.folder)
-        with _progress(title, len(parts)) as advance:
+        with progress(title, len(parts)) as advance:
             return {"parts": map_parts(step, parts, folder, advance)}
 
     return stage(run, name, inputs, build, after=after or texts)
@@ -304,47 +257,6 @@ def _language(section: DataSection, texts: Stage) -> str | None:
     return main_language(sampled)
 
 
-@contextmanager
-def _progress(title: str, parts: int) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left, on a terminal and where there is something to wait for."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    hidden = parts < 3 or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task(title, total=parts)
-        yield lambda count: progress.advance(task, count)
-
-
-@contextmanager
-def _delivery(run: Run) -> Iterator[Path]:
-    """A folder whose files take their places in ``data/`` when all of them are whole.
-
-    The card goes first and is written last: without it, nothing counts as prepared.
-    """
-    place = run.card_json.parent
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".splits.", dir=place) as name:
-        yield Path(name)
-        for card in (run.card_json, run.card_markdown, run.card_page):
-            card.unlink(missing_ok=True)
-        for file in Path(name).iterdir():
-            file.replace(place / file.name)
-
-
 def _prune(run: Run) -> None:
     """Take away empty folders that a failed preparation made."""
     for folder in (run.stages, run.card_json.parent, run.folder, run.folder.parent):
@@ -354,76 +266,20 @@ def _prune(run: Run) -> None:
             return
 
 
-def _require_all_splits(counts: dict[SplitName, int], dropped: dict[str, int]) -> None:
-    for name in SPLITS:
-        if not counts[name]:
-            raise MedtuneError(
-                f"No rows are left for {name} (dropped: {_reasons(dropped) or 'none'}); "
-                "add rows or raise data.max_length."
-            )
-
-
-def _reasons(dropped: dict[str, int]) -> str:
-    ranked = sorted(dropped.items(), key=lambda item: -item[1])
-    return ", ".join(f"{n:,} {reason}" for reason, n in ranked if reason != "not drawn")
-
-
 def _say_result(prepared: Prepared, say: Say) -> None:
     say(
         f"{prepared.counts['train']:,} rows to train on, {prepared.counts['validation']:,} to "
-        f"validate, {prepared.counts['test']:,} to test; dropped: {_reasons(prepared.dropped) or 'none'}."
+        f"validate, {prepared.counts['test']:,} to test; dropped: {reasons_of(prepared.dropped) or 'none'}."
     )
 
 
 def _prepare_builtin(
     section: DataSection, run: Run, tokenizer: PreTrainedTokenizerBase, say: Say
 ) -> Prepared:
-    """The built-in dialogues: only counted and, where they are too long, left out."""
     started = time.perf_counter()
-    splits, repeated = read_builtin(section)
-    read = sum(map(len, splits.values())) + len(repeated)
-    out = [(row, "exact duplicate") for row in repeated]
-    counter, renderer = TokenCounter(tokenizer), Renderer(tokenizer)
-    for name in SPLITS:
-        texts = [renderer.text(r.question, r.answer, (), r.system) for r in splits[name]]
-        counted = [
-            replace(r, tokens=n) for r, n in zip(splits[name], counter.whole(texts), strict=True)
-        ]
-        long = [row for row in counted if row.tokens > section.max_length]
-        if long and section.overlong == "error":
-            raise MedtuneError(
-                f"Row {long[0].id} has {long[0].tokens} tokens, more than data.max_length="
-                f"{section.max_length}; raise it, or set data.overlong=drop."
-            )
-        out += [(row, REASONS[REASONS.index("longer than max_length")]) for row in long]
-        splits[name] = [row for row in counted if row.tokens <= section.max_length]
-    counts: dict[SplitName, int] = {name: len(splits[name]) for name in SPLITS}
-    dropped = dict(Counter(reason for _, reason in out))
-    _require_all_splits(counts, dropped)
-    shutil.rmtree(run.card_json.parent, ignore_errors=True)
-    for name in SPLITS:
-        write_rows(run.split_file(name), splits[name])
-    write_rows(run.dropped_file, (row for row, _ in out), reasons=[reason for _, reason in out])
-    tokens = Counter(row.tokens for name in SPLITS for row in splits[name])
-    delivered = Delivered(
-        counts=counts,
-        dropped=dropped,
-        fingerprint=_fingerprint(row for name in SPLITS for row in splits[name]),
-        tokens=[tokens[n] for n in range(max(tokens) + 1)],
-        labels={
-            label: Counter(v for r in splits["train"] if (v := getattr(r, label)))
-            for label in ("condition", "specialist", "urgency")
-        },
-        samples=[{"question": r.question, "answer": r.answer} for r in splits["train"][:6]],
-    )
-    source = {"source": BUILTIN, "rows": read, "shape": "", "columns": {}, "sentence": "built in"}
-    said = Stage(run.stages, {"rows": read, "sources": [source], "input_fingerprint": ""}, "", True)
-    return _finish(section, run, tokenizer, say, started, delivered, said, [], [], "en")
-
-
-def _fingerprint(rows: Iterable[Row]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        for part in (row.question, row.answer, row.system):
-            digest.update(f"{len(part)}:{part}".encode())
-    return digest.hexdigest()
+    delivered = deliver_builtin(section, run, tokenizer)
+    rows = sum(delivered.counts.values()) + sum(delivered.dropped.values())
+    source = {"source": BUILTIN, "rows": rows, "shape": "", "columns": {}, "sentence": "built in"}
+    said = {"rows": rows, "sources": [source], "input_fingerprint": ""}
+    read = Stage(run.stages, said, key="", redone=True)
+    return _finish(section, run, tokenizer, say, started, delivered, read, [], [], "en")

@@ -76,25 +76,20 @@ def divide(
     shuffled = _mixed(least, seed)
     sequence = np.lexsort((shuffled, stratum[rows][first]))
     assigned = np.full(len(names), _TRAIN, np.int8)
-    too_large = sizes > max(1.0, min(wanted.values()) / 2)
-    for split in (_TEST, _VALIDATION):
+    # A group larger than a whole share would swell it, so it is trained on; unless all are.
+    too_large = sizes > min(wanted.values())
+    if (~too_large).sum() < 2:
+        too_large[:] = False
+    for split, spare in ((_TEST, 2), (_VALIDATION, 1)):
         free = sequence[(assigned[sequence] == _TRAIN) & ~too_large[sequence]]
-        if not len(free):
-            raise MedtuneError(
-                f"The {len(rows)} rows hang together in {len(names)} groups, too few to validate and "
-                "test on; add rows or raise data.near_duplicates."
-            )
         # By groups and not by rows: a group's chance must not grow with its size.
         every = max(1.0, sizes[free].sum() / wanted[split])
         place = np.arange(len(free)) + every * ((seed * 0.6180339887498949 + 0.37) % 1)
         crossed = np.floor((place + 1) / every) > np.floor(place / every)
         if not crossed.any():
             crossed[int(shuffled[free].argmin())] = True
-        assigned[free[crossed]] = split
-    if not (assigned == _TRAIN).any():
-        raise MedtuneError(
-            f"{len(names)} different questions are too few to train, validate and test on; add rows."
-        )
+        left_over = spare - (1 if too_large.any() else 0)
+        assigned[free[crossed][: len(free) - left_over]] = split
     split_of = np.full(len(kept), UNUSED, np.int8)
     split_of[rows] = assigned[member]
     return Division(

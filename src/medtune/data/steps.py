@@ -89,14 +89,14 @@ class Check:
         answers = table.column("answer").combine_chunks()
         found = reasons(questions, answers, self.section, self.language)
         asked, answered = normalised(_with_history(table, questions)), normalised(answers)
-        both = pc.binary_join_element_wise(asked, answered, "\n")
+        both = pc.binary_join_element_wise(asked, answered, " | ")
         labels = {
             n: _label_hashes(table.column(n).combine_chunks()) for n in ("patient", "condition")
         }
         columns: dict[str, Any] = {
             "reason": found,
             "pair_hash": hashes(both),
-            "question_hash": hashes(normalised(questions)),
+            "question_hash": hashes(asked),
             **labels,
             "stratum": _label_hashes(_stratum(table)),
         }
