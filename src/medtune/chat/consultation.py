@@ -67,7 +67,12 @@ class Consultation(_Part):
     limits: _Text = LIMITS
 
 
-_SENTENCE_SCHEMA = {"type": "string", "minLength": 3, "maxLength": 90, "pattern": r"^[A-Za-z][A-Za-z0-9 ,;'().-]+$"}
+_SENTENCE_SCHEMA = {
+    "type": "string",
+    "minLength": 3,
+    "maxLength": 90,
+    "pattern": r"^[A-Za-z][A-Za-z0-9 ,;'().-]+$",
+}
 DRAFT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
@@ -81,7 +86,12 @@ DRAFT_SCHEMA: dict[str, Any] = {
                 "type": "object",
                 "additionalProperties": False,
                 "properties": {
-                    "name": {"type": "string", "minLength": 3, "maxLength": 40, "pattern": r"^[A-Za-z][A-Za-z '-]+$"},
+                    "name": {
+                        "type": "string",
+                        "minLength": 3,
+                        "maxLength": 40,
+                        "pattern": r"^[A-Za-z][A-Za-z '-]+$",
+                    },
                     "likelihood": {"enum": ["very_likely", "likely", "possible", "unlikely"]},
                     "why": _SENTENCE_SCHEMA,
                 },
@@ -90,7 +100,12 @@ DRAFT_SCHEMA: dict[str, Any] = {
         },
         "suggestions": {"type": "array", "minItems": 1, "maxItems": 3, "items": _SENTENCE_SCHEMA},
         "precautions": {"type": "array", "minItems": 1, "maxItems": 2, "items": _SENTENCE_SCHEMA},
-        "specialty": {"type": "string", "minLength": 3, "maxLength": 40, "pattern": r"^[A-Za-z][A-Za-z ]+$"},
+        "specialty": {
+            "type": "string",
+            "minLength": 3,
+            "maxLength": 40,
+            "pattern": r"^[A-Za-z][A-Za-z ]+$",
+        },
         "when_to_seek_help": _SENTENCE_SCHEMA,
     },
     "required": [

@@ -11,7 +11,9 @@ from medtune.evaluation.statistics import Score, wilson
 from medtune.safety.assess import Assessment, assess
 from medtune.safety.vignettes import Half, Vignette, vignettes
 
-GRAVEST = frozenset({"stroke", "chest_pain", "anaphylaxis", "suicide_self_harm", "overdose_poisoning"})
+GRAVEST = frozenset(
+    {"stroke", "chest_pain", "anaphylaxis", "suicide_self_harm", "overdose_poisoning"}
+)
 """Categories in which no emergency may be missed."""
 _SHORT = {
     "chest pain": "CP",
@@ -129,9 +131,7 @@ def _abbreviated(text: str, rng: Random) -> str:
 
 
 def _unicode(text: str, rng: Random) -> str:
-    return "".join(
-        c.translate(_LOOKALIKE) + ("\u200b" if rng.random() < 0.1 else "") for c in text
-    )
+    return "".join(c.translate(_LOOKALIKE) + ("\u200b" if rng.random() < 0.1 else "") for c in text)
 
 
 DISTURBANCES: dict[str, Callable[[str, Random], str]] = {
@@ -145,4 +145,3 @@ DISTURBANCES: dict[str, Callable[[str, Random], str]] = {
 def _disturbed(row: Vignette, change: Callable[[str, Random], str]) -> list[str]:
     rng = Random(row.id)
     return [change(text, rng) for text in row.messages]
-

@@ -45,9 +45,7 @@ REASONS = ("negated", "past", "hypothetical", "general")
 _LONGEST_SCOPE = 30
 # After these words "I am" goes on with what was begun.
 _JOINING = frozenset(
-    "if when that what how why whether while as do does did am is are was should can could will "
-    "would may might where who which until unless than or nor not the a my think thinks feel like "
-    "say says said sure know worried scared afraid hope".split()
+    ["if", "when", "that", "what", "how", "why", "whether", "while", "as", "do", "does", "did", "am", "is", "are", "was", "should", "can", "could", "will", "would", "may", "might", "where", "who", "which", "until", "unless", "than", "or", "nor", "not", "the", "a", "my", "think", "thinks", "feel", "like", "say", "says", "said", "sure", "know", "worried", "scared", "afraid", "hope"]
 )
 
 
@@ -143,7 +141,11 @@ class Context:
             joined = self._breaks[place] == PAUSE or self._words[place - 1] in {"and", "then"}
             if place > start and joined and place in self._subjects:
                 break
-            if place > start and place in self._statements and self._words[place - 1] not in _JOINING:
+            if (
+                place > start
+                and place in self._statements
+                and self._words[place - 1] not in _JOINING
+            ):
                 break
             place += 1
         return place
@@ -187,9 +189,7 @@ class Context:
                 if label:
                     continue
                 start, end = clauses[i]
-                if i and labels[i - 1] == "past":
-                    labels[i] = "past"
-                elif "past" in labels[i + 1 :] and any(p in tense_past for p in range(start, end)):
+                if (i and labels[i - 1] == "past") or ("past" in labels[i + 1 :] and any(p in tense_past for p in range(start, end))):
                     labels[i] = "past"
             for (start, end), label in zip(clauses, labels, strict=True):
                 if label == "past":

@@ -101,9 +101,7 @@ class Lexicon:
     def _add(self, row: Row) -> None:
         if row.key in self.concepts:
             first = self.concepts[row.key].row
-            raise row.wrong(
-                f"the concept {row.key} is already in {first.file}, line {first.line}."
-            )
+            raise row.wrong(f"the concept {row.key} is already in {first.file}, line {first.line}.")
         lines = row.value if isinstance(row.value, list) else [row.value]
         if not lines or lines == [""]:
             raise row.wrong(f"the concept {row.key} has no phrase and could never be found.")
@@ -232,7 +230,9 @@ class Lexicon:
                     matcher.try_at(start.name, start.elements, i)
         matcher.store()
         hidden = {i for hits in matcher.reading.hits.values() for hit in hits for i in hit.at}
-        return [_NOTHING if i in hidden else s for i, s in enumerate(symbols)] if hidden else symbols
+        return (
+            [_NOTHING if i in hidden else s for i, s in enumerate(symbols)] if hidden else symbols
+        )
 
     def _rewritten(self, raw: Words) -> tuple[Words, list[frozenset[str]]]:
         """Words written out and spelled right, each with the words and beginnings it matches."""
@@ -282,7 +282,9 @@ class Lexicon:
     def _symbol(self, word: str) -> frozenset[str]:
         found = {word} if word in self._literals else set()
         found.update(
-            word[:n] + "*" for n in range(3, min(len(word), self._longest) + 1) if word[:n] in self._prefixes
+            word[:n] + "*"
+            for n in range(3, min(len(word), self._longest) + 1)
+            if word[:n] in self._prefixes
         )
         return frozenset(found) if found else _NOTHING
 

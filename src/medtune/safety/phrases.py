@@ -22,10 +22,7 @@ from dataclasses import dataclass
 from itertools import product
 
 FILLER = frozenset(
-    "a an the my his her hers their our your its this that these those very so really just quite "
-    "too extremely totally completely super some any kinda sorta pretty little proper bloody "
-    "fucking freaking fkn literally actually absolutely of damn still also always like all more "
-    "kind sort such bit big whole only even now currently right suddenly again poor old".split()
+    ["a", "an", "the", "my", "his", "her", "hers", "their", "our", "your", "its", "this", "that", "these", "those", "very", "so", "really", "just", "quite", "too", "extremely", "totally", "completely", "super", "some", "any", "kinda", "sorta", "pretty", "little", "proper", "bloody", "fucking", "freaking", "fkn", "literally", "actually", "absolutely", "of", "damn", "still", "also", "always", "like", "all", "more", "kind", "sort", "such", "bit", "big", "whole", "only", "even", "now", "currently", "right", "suddenly", "again", "poor", "old"]
 )
 
 

@@ -73,9 +73,7 @@ def reply(kinds: Sequence[str], country: str = "", category: str = "") -> str:
         texts["replies"][chosen].format(
             emergency=emergency,
             crisis=f"call {numbers.crisis}" if numbers.crisis else "call your local crisis line",
-            poison=f"call {numbers.poison}"
-            if numbers.poison
-            else "call your local poison centre",
+            poison=f"call {numbers.poison}" if numbers.poison else "call your local poison centre",
         )
     ]
     aid = texts["first_aid"].get(category)

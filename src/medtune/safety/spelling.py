@@ -58,8 +58,10 @@ class Spelling:
             allowed = 2 if len(candidate) >= TWO_ERRORS_FROM else 1
             if shorter < SHORTEST and sorted(candidate) != sorted(word):
                 continue
-            if candidate[0] != word[0] and (shorter < 6 or candidate[1:] != word[1:]) and (
-                sorted(candidate) != sorted(word)
+            if (
+                candidate[0] != word[0]
+                and (shorter < 6 or candidate[1:] != word[1:])
+                and (sorted(candidate) != sorted(word))
             ):
                 continue
             distance = edit_distance(word, candidate)
