@@ -127,7 +127,26 @@ def test_any_text_is_assessed(text: str) -> None:
 @given(
     st.lists(
         st.sampled_from(
-            ["no", "chest", "pain", "but", "what", "if", "years", "ago", "my", "father", "crushing", "38.5", "weeks", "old", ".", ",", "took", "all"]
+            [
+                "no",
+                "chest",
+                "pain",
+                "but",
+                "what",
+                "if",
+                "years",
+                "ago",
+                "my",
+                "father",
+                "crushing",
+                "38.5",
+                "weeks",
+                "old",
+                ".",
+                ",",
+                "took",
+                "all",
+            ]
         ),
         max_size=80,
     )
