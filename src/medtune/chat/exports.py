@@ -101,16 +101,16 @@ def to_fhir(consultation: Consultation, patient: str = "Patient/example") -> dic
                 "note": note,
             }
         )
-    for text in c.red_flags_present:
-        resources.append(
-            {
-                "resourceType": "Flag",
-                "status": "active",
-                "category": [_coded("flag-category", "clinical")],
-                "code": {"text": text},
-                "subject": subject,
-            }
-        )
+    resources += [
+        {
+            "resourceType": "Flag",
+            "status": "active",
+            "category": [_coded("flag-category", "clinical")],
+            "code": {"text": text},
+            "subject": subject,
+        }
+        for text in c.red_flags_present
+    ]
     entries: list[dict[str, Any]] = []
     for number, resource in enumerate(resources):
         id = str(uuid5(NAMESPACE_URL, f"{number} {json.dumps(resource, sort_keys=True)}"))
