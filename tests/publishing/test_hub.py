@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import TOKEN, Hub
+from hub_server import TOKEN, Hub, Repository
 
 from medtune.publishing.hub import collect, files_of
 from medtune.run import Run
@@ -44,7 +44,18 @@ def medtune(
     )  # fmt: skip
 
 
-def test_a_pushed_adapter_is_private_whole_and_answers_from_the_hub(hub: Hub, runs: Path) -> None:
+def test_a_pushed_adapter_is_private_whole_and_answers_from_the_hub(
+    hub: Hub, runs: Path, tiny_base: Path
+) -> None:
+    # Somebody else can use the adapter if its base is on the Hub, too.
+    hub.repositories["me/base"] = Repository(
+        False, {path.name: path.read_bytes() for path in tiny_base.iterdir()}
+    )
+    run = Run(runs / "runs" / "tuned")
+    recipe = run.recipe()
+    run.keep(
+        recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": "me/base"})})
+    )
     done = medtune(hub, runs, "push", "tuned", "me/clinic", "--json")
     assert done.returncode == 0, done.stderr
     pushed = hub.repositories["me/clinic"]
@@ -169,8 +180,6 @@ def test_what_is_pushed_holds_no_path_and_no_row_of_the_data(
 
 
 def test_a_model_without_an_adapter_on_the_hub_is_a_sentence(hub: Hub, tmp_path: Path) -> None:
-    from hub_server import Repository
-
     hub.repositories["me/whole"] = Repository(False, {"config.json": b"{}"})
     hub.repositories["me/file"] = Repository(False, {"m.gguf": b"GGUF"})
     assert "whole model" in medtune(hub, tmp_path, "chat", "hub:me/whole").stderr

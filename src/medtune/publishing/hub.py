@@ -8,6 +8,8 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -167,7 +169,7 @@ def _with_patience(call: Callable[[], T], repo_id: str, say: Callable[[str], Non
                 raise _refusal(status, repo_id) from error
             wait = _asked_wait(error) or 2.0 ** (tried - 1)
             reason = f"answered {status}"
-        except (OSError, _transport_error()) as error:
+        except (OSError, *_transport_errors()) as error:
             if tried == _TRIES:
                 raise MedtuneError(
                     f"The connection to the Hub broke off {_TRIES} times ({type(error).__name__}); "
@@ -179,10 +181,9 @@ def _with_patience(call: Callable[[], T], repo_id: str, say: Callable[[str], Non
     raise AssertionError("the last try returns or raises")
 
 
-def _transport_error() -> type[Exception]:
-    import httpx
-
-    return httpx.TransportError
+def _transport_errors() -> list[type[Exception]]:
+    """What a broken connection raises: huggingface_hub talks through httpx, from 2.4 on httpx2."""
+    return [import_module(name).TransportError for name in ("httpx", "httpx2") if find_spec(name)]
 
 
 def _asked_wait(error: Any) -> float | None:
