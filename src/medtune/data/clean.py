@@ -5,6 +5,9 @@ Texts are Arrow arrays and a rule is one pass of RE2 over those that it matches,
 matches nothing costs next to nothing.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from __future__ import annotations
 
 import html
@@ -229,7 +232,7 @@ def _from_yaml(path: Path) -> list[Rule]:
 
 
 def _rule(entry: dict[str, Any]) -> Rule:
-    roles = entry.get("in", ["question", "answer"])
+    roles: Any = entry.get("in", ["question", "answer"])
     return Rule(
         name=entry["name"],
         why=entry["why"],

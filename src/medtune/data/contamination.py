@@ -4,6 +4,9 @@ The usual measure (Brown et al., "Language Models are Few-Shot Learners", 2020, 
 of n words in both.  An evaluation text shorter than n words counts as a whole.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,5 +1,8 @@
 """The last step: the rows of the plan as split files, and the rest with its reason."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from __future__ import annotations
 
 import hashlib
@@ -158,14 +161,13 @@ def _as_rows(table: pa.Table, tokens: Any, schema: pa.Schema) -> pa.Table:
 
 
 def _digest(digest: Any, rows: pa.Table) -> None:
-    for name in ("question", "answer", "system"):
-        for text in rows.column(name).to_pylist():
+    """Row by row, so that it does not depend on where a part file ends."""
+    for row in rows.select(["question", "answer", "system", "history"]).to_pylist():
+        turns = "".join(f"{t['role']}:{t['content']}" for t in row["history"] or ())
+        for text in (row["question"], row["answer"], row["system"], turns):
             encoded = text.encode()
             digest.update(b"%d:" % len(encoded))
             digest.update(encoded)
-    for turns in rows.column("history").to_pylist():
-        for turn in turns or ():
-            digest.update(f"{turn['role']}:{turn['content']}".encode())
 
 
 def _added(one: Any, other: Any) -> Any:

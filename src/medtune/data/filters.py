@@ -1,5 +1,8 @@
 """Reasons to leave a row out, each with a name."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from __future__ import annotations
 
 from functools import cache
@@ -101,7 +104,7 @@ def _repetitive(texts: pa.Array, words: NDArray[np.int64]) -> NDArray[np.bool_]:
         return found
     split = pc.utf8_split_whitespace(pc.utf8_lower(texts.take(candidates)))
     codes = np.asarray(split.values.dictionary_encode().indices, dtype=np.int64)
-    lengths = np.diff(np.asarray(split.offsets))
+    lengths: Any = np.diff(np.asarray(split.offsets))
     rows = np.repeat(np.arange(len(candidates)), lengths)
     pairs = np.unique(rows * (codes.max(initial=0) + 1) + codes[: len(rows)])
     different = np.bincount(pairs // (codes.max(initial=0) + 1), minlength=len(candidates))

@@ -75,7 +75,7 @@ def make_plan(
         leave_out(repeated_in(keys.rows, near), "near duplicate")
     contaminated = 0
     if overlap is not None:
-        shared = Keys(part_files(overlap), keys.rows).column("shared") > 0
+        shared = Keys(part_files(overlap), keys.rows).column("shared").astype(np.int64) > 0
         contaminated = int((shared & kept).sum())
         if section.contaminated == "remove":
             leave_out(shared, "contaminated")

@@ -148,12 +148,12 @@ def _prepare(
     fitted = _mapped(run, "fit", fit, texts, inputs, "counting tokens", after=plan)
     stages.append(fitted)
     with delivery(run) as folder:
-        files: dict[SplitName, Path] = {s: folder / run.split_file(s).name for s in SPLITS}
+        places: dict[SplitName, Path] = {s: folder / run.split_file(s).name for s in SPLITS}
         delivered = deliver(
             decided,
             texts.folder,
             fitted.folder,
-            files,
+            places,
             folder / run.dropped_file.name,
             section.max_length,
         )

@@ -1,5 +1,8 @@
 """Sentences that open or close very many answers: adverts and phrases that no list knows yet."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from __future__ import annotations
 
 import re

@@ -57,7 +57,9 @@ def shape_of(names: Sequence[str], wanted: Mapping[Column, str | list[str]], whe
         MedtuneError: a wanted column is not there, or the columns are of no known shape.
     """
     if wanted:
-        columns = {key: [v] if isinstance(v, str) else list(v) for key, v in wanted.items()}
+        columns: dict[Column, list[str]] = {
+            key: [v] if isinstance(v, str) else list(v) for key, v in wanted.items()
+        }
         if "messages" not in columns:
             for needed in ("question", "answer"):
                 if needed not in columns:

@@ -5,6 +5,9 @@ positions of two signatures estimates the Jaccard similarity of their sets of wo
 standard error of at most 0.5 / sqrt(positions).
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,5 +1,8 @@
 """What is done to each part file: clean it, then check it."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from __future__ import annotations
 
 from collections import Counter
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtune.data.clean import Found, clean_texts, rules
+from medtune.data.clean import Found, Role, clean_texts, rules
 from medtune.data.engine import Facts
 from medtune.data.filters import reasons
 from medtune.data.recurring import closings_and_openings, without
@@ -135,6 +138,7 @@ def _with_clean_history(table: pa.Table, applied: list[Any], found: Found) -> pa
     if not len(turns):
         return table
     rows: list[list[Turn]] = history.to_pylist()
+    speakers: tuple[tuple[Role, str], ...] = (("question", "user"), ("answer", "assistant"))
     spoken = {
         role: iter(
             clean_texts(
@@ -147,7 +151,7 @@ def _with_clean_history(table: pa.Table, applied: list[Any], found: Found) -> pa
                 found,
             ).to_pylist()
         )
-        for role, speaker in (("question", "user"), ("answer", "assistant"))
+        for role, speaker in speakers
     }
     cleaned = [
         [

@@ -44,7 +44,8 @@ class Token:
 def tokens_of(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[Token]:
     """The tokens of a row exactly as training gets them."""
     item = example(tokenizer, row)
-    special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
+    added: dict[str, int] = tokenizer.get_added_vocab()  # pyright: ignore
+    special = set(tokenizer.all_special_ids) | set(added.values())
     return [
         Token(token, _visible(tokenizer, token), label != NOT_TRAINED, token in special)
         for token, label in zip(item.input_ids, item.labels, strict=True)
@@ -76,7 +77,7 @@ def as_page(title: str, rows: Sequence[tuple[Row, list[Token]]]) -> str:
 
 def _visible(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     piece = str(tokenizer.convert_ids_to_tokens(token))
-    text = tokenizer.decode([token])
+    text = str(tokenizer.decode([token]))
     if piece.startswith(("▁", "Ġ")) and not text.startswith(" "):
         text = f" {text}"  # decoders drop the space of a first word
     return text.replace("\n", "⏎") or piece
