@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from hub_server import TOKEN, Hub
 
 from medtune.publishing.hub import collect, files_of
@@ -44,7 +45,9 @@ def medtune(
     )  # fmt: skip
 
 
-def test_a_pushed_adapter_is_private_whole_and_answers_from_the_hub(hub: Hub, runs: Path) -> None:
+def test_a_pushed_adapter_is_private_whole_and_answers_from_the_hub(
+    hub: Hub, runs: Path, tiny_base: Path
+) -> None:
     done = medtune(hub, runs, "push", "tuned", "me/clinic", "--json")
     assert done.returncode == 0, done.stderr
     pushed = hub.repositories["me/clinic"]
@@ -52,6 +55,10 @@ def test_a_pushed_adapter_is_private_whole_and_answers_from_the_hub(hub: Hub, ru
     assert json.loads(done.stdout)["files"] == {n: len(c) for n, c in sorted(pushed.files.items())}
     weights = (runs / "runs/tuned/adapter/adapter_model.safetensors").read_bytes()
     assert pushed.files["adapter_model.safetensors"] == weights
+    # The tiny base is a folder here, whose path was rightly not pushed; a base on the Hub has a name.
+    recipe = yaml.safe_load(pushed.files["medtune/recipe.yaml"])
+    recipe["model"]["base"] = str(tiny_base)
+    pushed.files["medtune/recipe.yaml"] = yaml.safe_dump(recipe).encode()
     talk = medtune(
         hub, runs, "chat", "hub:me/clinic", "--max-new-tokens", "5",
         typed="I have crushing chest pain\n/quit\n",
