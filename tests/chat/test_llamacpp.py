@@ -5,13 +5,13 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from medtune.evaluation.generate import generate_answers
 
 from medtune.chat.engines import Decoding
 from medtune.chat.engines.choose import open_engine as choose
 from medtune.chat.engines.llamacpp import LlamaCppEngine, open_engine
 from medtune.chat.engines.transformers import TransformersEngine
 from medtune.errors import MedtuneError
+from medtune.model.generate import generate_answers
 from medtune.model.merge import merge
 from medtune.model.template import messages, prompt_ids
 from medtune.run import Run

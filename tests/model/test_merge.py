@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from medtune.evaluation.generate import generate_answers
 
 from medtune.data.rows import read_split
 from medtune.errors import MedtuneError
+from medtune.model.generate import generate_answers
 from medtune.model.load import load_tokenizer, tuned_on
 from medtune.model.merge import merge, write_merged
 from medtune.model.template import messages, prompt_ids

@@ -274,7 +274,8 @@ def _reason(known: Sequence[KnownCondition]) -> str:
 
 
 def _spanned(questions: Sequence[str], span: Any) -> str:
-    return _clipped(" ".join(questions[span.message][span.start : span.end].split()), 200)
+    text: Any = questions[span.message]
+    return _clipped(" ".join(text[span.start : span.end].split()), 200)
 
 
 def _summary(questions: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ def train(
     settings, run = recipe_and_run(recipe, overrides, runs)
     goal = settings.publishing
     if goal.push_to:
-        from medtune.publishing.hub import check_access, collect, push
+        from medtune.publishing.hub import check_access
 
         check_access(goal.push_to, private=goal.private, say=say)
     tokenizer = load_tokenizer(settings.model)
@@ -39,6 +39,8 @@ def train(
     run.keep(settings)
     say(training_sentence(train_adapter(settings, run, resume=resume)))
     if goal.push_to:
+        from medtune.publishing.hub import collect, push
+
         folder = collect(run, goal.push_to, goal.what)
         say(f"Pushed to {push(folder, goal.push_to, private=goal.private, say=say).url}.")
     kept = run.adapter if settings.adapter.method != "none" else run.full_model

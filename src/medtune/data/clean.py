@@ -232,14 +232,15 @@ def _from_yaml(path: Path) -> list[Rule]:
 
 
 def _rule(entry: dict[str, Any]) -> Rule:
-    roles: Any = entry.get("in", ["question", "answer"])
+    told: Any = entry.get("in", ["question", "answer"])
+    roles: Any = tuple([told] if isinstance(told, str) else told)
     return Rule(
         name=entry["name"],
         why=entry["why"],
         find=entry.get("find", ""),
         put=entry.get("put", ""),
         do=entry.get("do", ""),
-        roles=tuple([roles] if isinstance(roles, str) else roles),
+        roles=roles,
         repeat=entry.get("repeat", False),
         examples=tuple((before, after) for before, after in entry.get("examples", [])),
     )

@@ -326,8 +326,9 @@ class _Start:
 
 
 def _start(name: str, elements: tuple[Element, ...]) -> _Start:
-    alone = len(elements) == 1 or elements[1].concepts
-    return _Start(name, elements, None if alone else elements[1].words)
+    following = elements[1:2]
+    fixed = following and not following[0].concepts
+    return _Start(name, elements, following[0].words if fixed else None)
 
 
 class _Matcher:

@@ -55,15 +55,15 @@ def documents_attention(
     if cu_seq_lens_q is None:
         raise ValueError("documents_attention needs cu_seq_lens_q: a padding-free batch of TRL")
     dropout = dropout if module.training else 0.0
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     attended = []
     for documents, length in _batches(cu_seq_lens_q.tolist()):
-        parts = [_stacked(x[0], documents, length) for x in (query, key, value)]
+        q, k, v = (_stacked(x[0], documents, length) for x in (query, key, value))
         if query.device.type == "cpu" and length <= _PLAIN_UP_TO:
-            part = _plain_attention(*parts, scaling, dropout)
+            part = _plain_attention(q, k, v, scale, dropout)
         else:
             part = functional.scaled_dot_product_attention(
-                *parts, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
+                q, k, v, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=True
             )
         # Padding stands behind a document, where causal attention never looks; here it goes.
         attended += [

@@ -89,7 +89,7 @@ def score_answers_only(model: PreTrainedModel) -> bool:
         Whether the model got it.  It does not where the head is trained, or where the model does
         more to its logits than one product.
     """
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()
     config = model.config.get_text_config()
     unusual = any(getattr(config, name, None) not in (None, 1, 1.0) for name in _CHANGED_LOGITS)
     trained = any(parameter.requires_grad for parameter in head.parameters())

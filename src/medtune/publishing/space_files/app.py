@@ -9,7 +9,7 @@ from pathlib import Path
 
 # Before torch: on a ZeroGPU Space this package lends a GPU for the time of an answer.
 try:
-    import spaces
+    import spaces  # pyright: ignore[reportMissingImports]
 except ImportError:
     spaces = None
 
@@ -28,7 +28,7 @@ class OnLentGPU:
 
     def __init__(self, engine):
         self.name, self.context, self.count = engine.name, engine.context, engine.count
-        self._stream = spaces.GPU(duration=60)(engine.stream)
+        self._stream = spaces.GPU(duration=60)(engine.stream)  # pyright: ignore[reportOptionalMemberAccess]
 
     def stream(self, messages, settings, stop=None):
         # Nothing but plain values crosses into the call; leaving it early ends the answer.
