@@ -42,7 +42,7 @@ def test_stop_ends_the_answer_and_frees_the_engine(engine: TransformersEngine) -
     for _ in engine.stream(messages("What is it?"), Decoding(500), stop):
         pieces += 1
         stop.set()
-    assert pieces < 50
+    assert pieces == 1
     assert "".join(engine.stream(messages("Again?"), Decoding(3))) is not None
 
 

@@ -65,7 +65,7 @@ class TransformersEngine:
             worker = Thread(target=generate, daemon=True)
             worker.start()
             try:
-                while True:
+                while not cancelled.is_set():  # what was made meanwhile is not wanted any more
                     try:
                         yield next(streamer)
                     except Empty:
