@@ -53,7 +53,7 @@ def test_our_own_server_answers_with_its_key_and_says_how_the_answer_ended(
 
 def test_the_whole_pipeline_runs_on_it_and_leaving_frees_the_far_slot() -> None:
     hold = Event()
-    there = Scripted(["One. ", "Two."], hold=hold)
+    there = Scripted(["One. Two. Three", " four."], hold=hold)
     with serving(Service(there, Decoding(64), limits=Limits(slots=1))) as served:
         engine = OpenAIEngine(served.url)
         stop = Event()

@@ -266,3 +266,33 @@ def test_a_stop_string_is_found_however_the_text_is_cut(
     else:
         shown += finder.rest()
     assert shown == expected
+
+
+def test_the_page_stands_beside_the_api_and_an_open_one_does_not_hold_up_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serving(Service(Scripted(["Yes."]), Decoding(9)), page=True) as served:
+        with served.client() as http, ThreadPoolExecutor(1) as pool:
+            assert "Medtune" in http.get("/").text
+            assert http.get("/").headers["x-frame-options"] == "SAMEORIGIN"
+            assert http.post(PATH, json=ASKED).status_code == 200
+            assert http.get("/v1/nowhere").status_code == 404
+            beat = pool.submit(http.get, "/gradio_api/heartbeat/abc")
+            until(lambda: bool(served.server.server_state.tasks))
+            stop(served.server)
+            served.thread.join(20)
+            assert not served.thread.is_alive()
+            assert beat.result().status_code == 200
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_with_keys_the_page_asks_for_one() -> None:
+    keys = load_keys({"MEDTUNE_API_KEYS": KEY})
+    with serving(Service(Scripted(["Yes."]), Decoding(9), keys=keys), page=True) as served:
+        with served.client() as http:
+            assert http.get("/config").status_code == 401
+            wrong = http.post("/login", data={"username": "me", "password": "no"})
+            assert wrong.status_code == 400
+            right = http.post("/login", data={"username": "me", "password": KEY})
+            assert right.status_code == 200
+            assert http.get("/config").status_code == 200

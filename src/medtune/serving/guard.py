@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -36,10 +37,10 @@ class Guard:
             return
         path: str = scope["path"]
         is_api = path.startswith(_API)
-        status = 500
+        status, complete = 500, False
 
         async def answer(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
@@ -47,6 +48,7 @@ class Guard:
                     headers.setdefault(name, value)
                 if is_api:
                     headers.setdefault("Cache-Control", "no-store")
+            complete = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
         try:
@@ -54,7 +56,9 @@ class Guard:
             if refusal is not None:
                 await refusal(scope, receive, answer)
                 return
-            await self._app(scope, self._limited(receive), answer)
+            await self._app(scope, self._limited(self._until_goodbye(receive)), answer)
+            if not complete and self._service.gate.goodbye.is_set():
+                await send({"type": "http.response.body", "body": b""})
         finally:
             if is_api:
                 route = scope.get("route")
@@ -90,6 +94,25 @@ class Guard:
                 )  # fmt: skip
             service.requests.spend(client)
         return None
+
+    def _until_goodbye(self, receive: Receive) -> Receive:
+        """``receive`` that reports a closed connection when the server ends.
+
+        An open page listens to its server for ever, and would hold up the end.
+        """
+        goodbye = self._service.gate.goodbye
+
+        async def listening() -> MutableMapping[str, Any]:
+            message = asyncio.ensure_future(receive())
+            ending = asyncio.ensure_future(goodbye.wait())
+            try:
+                await asyncio.wait({message, ending}, return_when=asyncio.FIRST_COMPLETED)
+                return message.result() if message.done() else {"type": "http.disconnect"}
+            finally:
+                message.cancel()
+                ending.cancel()
+
+        return listening
 
     def _limited(self, receive: Receive) -> Receive:
         """``receive`` that refuses a body without a stated length once it is too large."""

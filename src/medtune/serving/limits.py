@@ -93,6 +93,8 @@ class Gate:
         self.running = self.waiting = 0
         self.draining = False
         """No new answer begins; those that run may end."""
+        self.goodbye = asyncio.Event()
+        """The server ends; what still listens to it is let go."""
         self.pool = ThreadPoolExecutor(limits.slots, thread_name_prefix="answer")
         self._free = asyncio.Semaphore(limits.slots)
         self._usual_seconds = 2.0

@@ -21,6 +21,7 @@ from medtune.serving.web import build_page, check_port, page_style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from socket import socket
     from threading import Event
 
     from fastapi import FastAPI
@@ -71,6 +72,10 @@ class Server(uvicorn.Server):
             return
         gate.draining = True
         Thread(target=self._leave, args=(sig,), daemon=True).start()
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        self._service.gate.goodbye.set()
+        await super().shutdown(sockets)
 
     def _leave(self, sig: int) -> None:
         end = monotonic() + _LONGEST_GOODBYE
