@@ -26,8 +26,17 @@ RunName = Annotated[
     ),
 ]
 EngineChoice = Annotated[
-    Literal["auto", "transformers", "llamacpp"],
-    typer.Option("--engine", help="auto: llama.cpp on a CPU, transformers on a GPU."),
+    Literal["auto", "transformers", "llamacpp", "openai"],
+    typer.Option(
+        "--engine",
+        help="auto: llama.cpp on a CPU, transformers on a GPU; openai: the server at --url.",
+    ),
+]
+EngineUrl = Annotated[
+    str, typer.Option("--url", help="An OpenAI-compatible server, for --engine openai.")
+]
+EngineModel = Annotated[
+    str, typer.Option("--model", help="Which model of that server; its first if left out.")
 ]
 Country = Annotated[
     str, typer.Option(help="Two letters, such as US or GB, for the emergency lines.")
@@ -68,3 +77,12 @@ def existing_run(name: str | None, runs: Path) -> Run:
     if not trained:
         raise MedtuneError(f"There is no trained run in {runs}; make one with `medtune demo`.")
     return Run(trained[-1].parent)
+
+
+def run_for(name: str | None, runs: Path, engine: str) -> Run | None:
+    """The run to talk to; none is needed, nor looked for, where another server answers.
+
+    Raises:
+        MedtuneError: there is none.
+    """
+    return None if engine == "openai" and name is None else existing_run(name, runs)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medtune.cli.arguments import Country, EngineChoice, RunName, Runs
+from medtune.cli.arguments import Country, EngineChoice, EngineModel, EngineUrl, RunName, Runs
 
 if TYPE_CHECKING:
     from medtune.chat.conversation import Conversation
@@ -20,6 +20,8 @@ def chat(
     ] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
     engine_name: EngineChoice = "auto",
+    url: EngineUrl = "",
+    model: EngineModel = "",
     country: Country = "",
     runs: Runs = Path("runs"),
 ) -> None:
@@ -31,13 +33,13 @@ def chat(
     from medtune.chat.engines import Decoding
     from medtune.chat.engines.choose import open_engine
     from medtune.chat.pipeline import DISCLAIMER
-    from medtune.cli.arguments import existing_run
+    from medtune.cli.arguments import run_for
     from medtune.cli.output import converting, say
 
-    chosen = existing_run(run, runs)
+    chosen = run_for(run, runs, engine_name)
     with converting() as advance:
-        engine = open_engine(chosen, engine_name, advance=advance)
-    system = chosen.recipe().data.system or ""
+        engine = open_engine(chosen, engine_name, url=url, model=model, advance=advance)
+    system = (chosen.recipe().data.system or "") if chosen else ""
     settings = Decoding(max_new_tokens, temperature)
     conversation = Conversation(system)
     say(f"{engine.name}. {DISCLAIMER}\n/new starts again, /quit leaves, Ctrl-C stops an answer.\n")

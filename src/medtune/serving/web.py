@@ -89,6 +89,11 @@ def build_page(
     return page
 
 
+def page_style() -> str:
+    """The page's CSS."""
+    return _STYLE
+
+
 def serve(
     engine: Engine,
     settings: Decoding,
@@ -98,7 +103,7 @@ def serve(
     system: str = "",
     country: str = "",
 ) -> None:
-    """Start the page and stay until Ctrl-C.
+    """Start the page alone, without the API, and stay until Ctrl-C.
 
     Raises:
         MedtuneError: the port is taken.

@@ -22,6 +22,16 @@ class Decoding:
     """A JSON schema that the answer is forced to fit; every engine that can must honour it."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How an answer ended; the generator of ``Engine.stream`` returns it where it can tell."""
+
+    tokens: int
+    """What the model wrote, the end of turn not counted."""
+    cut: bool
+    """The length limit ended the answer, not the model."""
+
+
 class Engine(Protocol):
     name: str
     context: int
@@ -35,5 +45,8 @@ class Engine(Protocol):
         self, messages: list[Message], settings: Decoding, stop: Event | None = None
     ) -> Iterator[str]:
         """Pieces of the answer; ends at the end of turn, the length limit, or soon after
-        ``stop`` is set."""
+        ``stop`` is set.
+
+        A generator may return an ``Ended``.
+        """
         ...

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from medtune.chat.engines import Decoding
+from medtune.chat.engines import Decoding, Ended
 from medtune.errors import MedtuneError
 from medtune.model.gguf.export import context_of, gguf_of
 from medtune.model.gguf.quantize import Quantization
@@ -61,9 +61,10 @@ class LlamaCppEngine:
 
     def stream(
         self, messages: list[Message], settings: Decoding, stop: Event | None = None
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Ended | None]:
         cancelled = stop or Event()
         pieces: Queue[str | BaseException | None] = Queue()
+        ended: list[Ended] = []
         request = _request(prompt_ids(self._tokenizer, messages), settings)
 
         def receive(chunk: Any) -> bool:
@@ -74,6 +75,9 @@ class LlamaCppEngine:
             for choice in chunk.get("choices", ()):
                 if choice.get("text"):
                     pieces.put(choice["text"])
+                if choice.get("finish_reason"):
+                    wrote = (chunk.get("timings") or {}).get("predicted_n", 0)
+                    ended.append(Ended(wrote, choice["finish_reason"] == "length"))
             return cancelled.is_set()
 
         def generate() -> None:
@@ -92,7 +96,7 @@ class LlamaCppEngine:
                 except Empty:
                     continue
                 if piece is None:
-                    return
+                    return ended[0] if ended else None
                 if isinstance(piece, BaseException):
                     raise piece
                 yield piece
@@ -185,6 +189,8 @@ def _request(prompt: list[int], settings: Decoding) -> dict[str, Any]:
     }
     if settings.seed is not None:
         request["seed"] = settings.seed
+    if settings.schema is not None:
+        request["json_schema"] = settings.schema
     return request
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from queue import Empty
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from medtune.chat.engines import Decoding
+from medtune.chat.engines import Decoding, Ended
 from medtune.errors import MedtuneError
 from medtune.model.load import load_base, load_tokenizer, load_tuned
 from medtune.model.template import Message, end_tokens, prompt_ids
@@ -33,7 +33,7 @@ class TransformersEngine:
 
     def stream(
         self, messages: list[Message], settings: Decoding, stop: Event | None = None
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Ended | None]:
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
@@ -52,11 +52,14 @@ class TransformersEngine:
                 timeout=0.5,
             )
             failure: list[BaseException] = []
+            ended: list[Ended] = []
 
             def generate() -> None:
                 try:
-                    self._generate(
-                        messages, settings, streamer, StoppingCriteriaList([Cancelled()])
+                    ended.append(
+                        self._generate(
+                            messages, settings, streamer, StoppingCriteriaList([Cancelled()])
+                        )
                     )
                 except BaseException as error:  # handed to the reader, who raises it
                     failure.append(error)
@@ -80,10 +83,11 @@ class TransformersEngine:
                 raise MedtuneError(f"The model failed while answering: {failure[0]}") from failure[
                     0
                 ]
+            return ended[0] if ended else None
 
     def _generate(
         self, messages: list[Message], settings: Decoding, streamer: Any, stopping: Any
-    ) -> None:
+    ) -> Ended:
         import torch
         from transformers import LogitsProcessorList
 
@@ -105,7 +109,7 @@ class TransformersEngine:
         if settings.seed is not None:
             torch.manual_seed(settings.seed)
         with torch.inference_mode():
-            self._model.generate(
+            output = self._model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=settings.max_new_tokens,
@@ -115,6 +119,9 @@ class TransformersEngine:
                 streamer=streamer,
                 **sampling,
             )
+        wrote = output[0, ids.shape[1] :].tolist()
+        finished = bool(wrote) and wrote[-1] in end_tokens(self._tokenizer)
+        return Ended(len(wrote) - finished, not finished and len(wrote) >= settings.max_new_tokens)
 
 
 def open_engine(run: Run | None) -> TransformersEngine:
