@@ -42,6 +42,13 @@ def test_holm_on_a_worked_example() -> None:
     assert adjusted == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
 
 
+@pytest.fixture
+def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand: the bound of an interval is rougher, how often it covers hardly changes."""
+    monkeypatch.setattr("medtune.evaluation.statistics.RESAMPLES", 1_000)
+
+
+@pytest.mark.usefixtures("_fewer_resamples")
 def test_the_bootstrap_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     covered = sum(
@@ -85,6 +92,7 @@ def test_the_detectable_change_is_found_four_times_in_five() -> None:
     assert 0.70 <= found / 400 <= 0.86  # the exact test is a little shy of the nominal 80%
 
 
+@pytest.mark.usefixtures("_fewer_resamples")
 def test_the_paired_bootstrap_covers_the_true_change_as_often_as_it_says() -> None:
     rng = np.random.default_rng(2)
     covered = 0
