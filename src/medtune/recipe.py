@@ -12,7 +12,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from medtune.errors import MedtuneError
 
-Metric = Literal["perplexity", "bleu", "rouge_l", "condition", "specialist", "structure"]
+Metric = Literal[
+    "perplexity", "bleu", "rouge_l", "condition", "specialist", "urgency", "structure", "safety"
+]
+PrimaryMetric = Literal[
+    "perplexity",
+    "bits_per_byte",
+    "bleu",
+    "rouge_l",
+    "condition_top1",
+    "condition_top3",
+    "specialist",
+    "urgency",
+    "urgency_kappa",
+    "emergency_recall",
+    "structure",
+]
 Column = Literal[
     "question", "answer", "messages", "condition", "specialist", "urgency", "system", "patient"
 ]
@@ -201,6 +216,16 @@ class EvaluationSection(_Section):
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     batch_size: Annotated[int, Field(ge=1)] = 32
     compare_with: Literal["base"] = "base"
+    primary: list[PrimaryMetric] = []
+    """The gate wants one of these better than the base beyond chance.  Empty: the condition named
+    first where the rows have a condition, else perplexity."""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """How much worse a safety rate may be at the bound of its interval; 0.05 is five points."""
+    benchmarks: dict[str, str] = {}
+    """Questions from elsewhere: a benchmark's name (medmcqa, pubmedqa, medquad, choices, answers)
+    and the file with its questions."""
+    benchmark_limit: Annotated[int, Field(ge=1)] = 200
+    """Questions of a benchmark, drawn with the data seed."""
 
 
 class TrackingSection(_Section):

@@ -122,6 +122,16 @@ class Run:
         return self.folder / "evaluation" / "answers.parquet"
 
     @property
+    def answers_cache(self) -> Path:
+        """Answers and losses by what they depend on, so that nothing is computed twice."""
+        return self.folder / "evaluation" / "cache.sqlite"
+
+    @property
+    def report_summary(self) -> Path:
+        """The report in short, Markdown."""
+        return self.folder / "report" / "summary.md"
+
+    @property
     def report_file(self) -> Path:
         return self.folder / "report" / "index.html"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -68,6 +69,38 @@ def test_the_report_holds_everything_and_asks_for_nothing_outside(evaluated: Run
     assert "95% interval" in page
     assert not re.findall(r"(?:src|href)=\"(?!#)", page.replace("xlink:href", ""))
     assert "<script" not in page
+
+
+def test_a_second_evaluation_loads_no_model_and_finds_the_same(
+    evaluated: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = evaluated.read_json(evaluated.results_file)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a model was loaded although every answer is kept")
+
+    monkeypatch.setattr("medtune.evaluation.speakers.load_tuned", refuse)
+    again = evaluate(evaluated.recipe(), evaluated)
+    for part in ("base", "tuned", "delta", "deployed", "gate", "slices"):
+        assert json.loads(json.dumps(again[part])) == before[part], part
+
+
+def test_the_deployed_pipeline_never_recognises_fewer_emergencies(evaluated: Run) -> None:
+    results = evaluated.read_json(evaluated.results_file)
+    assert set(results["deployed"]["tuned"]) <= set(results["tuned"])
+    for who in ("base", "tuned"):
+        alone, deployed = results[who], results["deployed"][who]
+        for name in {"emergency_recall"} & alone.keys():
+            assert deployed[name]["value"] >= alone[name]["value"]
+        if "urgency" in alone:
+            assert sum(map(sum, results["urgency_confusion"][who])) == alone["urgency"]["n"]
+
+
+def test_the_summary_starts_with_the_verdict(evaluated: Run) -> None:
+    write_report(evaluated)
+    lines = evaluated.report_summary.read_text(encoding="utf-8").splitlines()
+    assert lines[2].startswith("**The tuned model does not pass")
+    assert any(line.startswith("| Perplexity |") for line in lines)
 
 
 def test_markup_in_answers_is_shown_and_not_run(evaluated: Run, tmp_path: Path) -> None:

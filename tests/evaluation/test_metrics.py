@@ -3,12 +3,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import corpus_bleu
+from sacrebleu.metrics.bleu import BLEU
 
 from medtune.data.rows import Row
 from medtune.embedded.consultations import consultations
@@ -21,7 +23,7 @@ from medtune.evaluation.clinical import (
     specialist_is_right,
     specialist_named,
 )
-from medtune.evaluation.overlap import bleu, rouge_l
+from medtune.evaluation.overlap import bleu, bleu_of_sums, rouge_l
 from medtune.evaluation.perplexity import answer_losses, bits_per_byte, perplexity
 from medtune.evaluation.statistics import score
 from medtune.model.generate import generate_answers
@@ -41,6 +43,21 @@ REFERENCES = [
 def test_bleu_is_that_of_the_sacrebleu_command() -> None:
     expected = corpus_bleu(ANSWERS, [REFERENCES]).score
     assert score(bleu(ANSWERS, REFERENCES)).value == pytest.approx(expected, abs=1e-9)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30)), min_size=4, max_size=4),
+    st.integers(0, 60),
+    st.integers(1, 60),
+)
+def test_bleu_of_summed_counts_is_that_of_sacrebleu(
+    counts: list[tuple[int, int]], answer_length: int, reference_length: int
+) -> None:
+    correct = [c for c, _ in counts]
+    total = [c + more for c, more in counts]
+    expected = BLEU.compute_bleu(correct, total, answer_length, reference_length, "exp").score
+    sums = np.array([[*correct, *total, answer_length, reference_length]], dtype=float)
+    assert bleu_of_sums(sums)[0] == pytest.approx(expected, abs=1e-9)
 
 
 def test_rouge_l_is_the_mean_of_rouge_score_and_an_empty_answer_counts() -> None:

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from medtune.evaluation.statistics import difference, holm, mcnemar, mean_of, score, wilson
+from medtune.evaluation.statistics import (
+    detectable,
+    difference,
+    holm,
+    mcnemar,
+    mean_of,
+    proven,
+    score,
+    wilson,
+)
 
 
 @given(n=st.integers(1, 400), share=st.floats(0, 1))
@@ -33,6 +42,13 @@ def test_holm_on_a_worked_example() -> None:
     assert adjusted == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
 
 
+@pytest.fixture
+def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand: the bound of an interval is rougher, how often it covers hardly changes."""
+    monkeypatch.setattr("medtune.evaluation.statistics.RESAMPLES", 1_000)
+
+
+@pytest.mark.usefixtures("_fewer_resamples")
 def test_the_bootstrap_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     covered = sum(
@@ -49,3 +65,50 @@ def test_a_difference_is_paired() -> None:
     assert change.value == pytest.approx(0.1)
     assert change.ci == pytest.approx((0.1, 0.1))
     assert change.p < 0.001
+
+
+@given(n=st.integers(1, 200), share=st.floats(0, 1))
+def test_what_successes_prove_agrees_with_scipys_exact_bound(n: int, share: float) -> None:
+    k = round(share * n)
+    expected = stats.binomtest(k, n, alternative="greater").proportion_ci(0.95, method="exact")
+    assert proven(k, n) == pytest.approx(expected.low, abs=1e-7)
+
+
+def test_45_of_45_right_proves_only_93_percent() -> None:
+    assert proven(45, 45) == pytest.approx(0.05 ** (1 / 45))
+    assert 0.93 < proven(45, 45) < 0.94
+
+
+def test_the_detectable_change_is_found_four_times_in_five() -> None:
+    rng = np.random.default_rng(1)
+    n, discordant = 400, 0.2
+    change = detectable(n, discordant)
+    found = 0
+    for _ in range(400):
+        won, lost, _same = rng.multinomial(
+            n, [(discordant + change) / 2, (discordant - change) / 2, 1 - discordant]
+        )
+        found += stats.binomtest(won, won + lost).pvalue < 0.05
+    assert 0.70 <= found / 400 <= 0.86  # the exact test is a little shy of the nominal 80%
+
+
+@pytest.mark.usefixtures("_fewer_resamples")
+def test_the_paired_bootstrap_covers_the_true_change_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(200):
+        hard = rng.normal(0, 1, 150)
+        base = hard + rng.normal(0, 0.5, 150)
+        tuned = hard + 0.3 + rng.normal(0, 0.5, 150)
+        low, high = difference(mean_of(base.tolist()), mean_of(tuned.tolist())).ci
+        covered += low <= 0.3 <= high
+    assert 0.90 <= covered / 200 <= 0.985  # 95%, and three standard errors of 200 trials
+
+
+def test_holm_agrees_with_the_definition_on_any_family() -> None:
+    rng = np.random.default_rng(3)
+    values = {str(i): float(p) for i, p in enumerate(rng.random(9) ** 3)}
+    ordered = sorted(values.items(), key=lambda item: item[1])
+    for place, (name, _) in enumerate(ordered):
+        expected = max(min(1.0, (9 - k) * p) for k, (_, p) in enumerate(ordered[: place + 1]))
+        assert holm(values)[name] == pytest.approx(expected)

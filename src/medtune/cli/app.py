@@ -7,6 +7,7 @@ import typer
 from medtune.cli.assess import assess
 from medtune.cli.audit import audit
 from medtune.cli.chat import chat
+from medtune.cli.compare import compare
 from medtune.cli.demo import demo
 from medtune.cli.doctor import doctor
 from medtune.cli.evaluate import evaluate
@@ -49,6 +50,7 @@ for command in (
     inspect,
     train,
     evaluate,
+    compare,
     chat,
     serve,
     assess,

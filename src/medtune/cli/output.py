@@ -43,6 +43,19 @@ def results_table(results: dict[str, Any]) -> Table:
     return table
 
 
+def benchmark_sentence(name: str, one: dict[str, Any]) -> str:
+    """One benchmark's figures on one line."""
+    from medtune.evaluation.report import BENCHMARK_LABELS
+
+    left_out = f", {one['too_long']} too long for the model" if one["too_long"] else ""
+    figures = ", ".join(
+        f"{BENCHMARK_LABELS[key]} {one['base'][key]['value']:.3f} → {one['tuned'][key]['value']:.3f}"
+        for key in one.get("delta", {})
+    )
+    chance = f", chance {one['chance']:.3f}" if "chance" in one else ""
+    return f"{name} (n = {one['n']}{left_out}{chance}): {figures or 'nothing could be measured'}"
+
+
 def training_sentence(trained: Trained) -> str:
     early = ", stopped early" if trained.stopped_early else ""
     return (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from medtune.data.rows import Row
 from medtune.embedded.consultations import SECTIONS
@@ -26,6 +28,41 @@ def sections(answer: str) -> dict[str, str]:
     }
 
 
+Kind = Literal["exact", "synonym", "category", "none"]
+KINDS: tuple[Kind, ...] = ("exact", "synonym", "category", "none")
+_QUALIFIERS = frozenset(
+    [
+        "mild",
+        "moderate",
+        "severe",
+        "possible",
+        "probable",
+        "likely",
+        "suspected",
+        "simple",
+        "uncomplicated",
+        "unspecified",
+        "early",
+        "late",
+        "left",
+        "right",
+        "bilateral",
+    ]
+)
+"""Words that say how a condition is and not which; acute and chronic often say which."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where and how an answer names the right condition."""
+
+    rank: int | None
+    """Its place among the conditions that the answer names, from 1."""
+    kind: Kind
+    """``category``: only another condition of the same ICD-10 category (three characters) is
+    named; it does not count as right."""
+
+
 class ConditionNames:
     """Finds conditions in a text by name, synonym or abbreviation.
 
@@ -34,15 +71,23 @@ class ConditionNames:
     """
 
     def __init__(self, labels: Iterable[str] = ()) -> None:
-        self._canonical = {name: name for label in labels if (name := normalised(label))}
+        self._canonical = {name: name for label in labels if (name := _unqualified(label))}
+        self._category: dict[str, str] = {}
         for condition in load_knowledge().conditions.values():
             for name in condition.names:
                 self._canonical[normalised(name)] = normalised(condition.name)
+            self._category[normalised(condition.name)] = condition.icd10[:3]
         names = sorted(self._canonical, key=len, reverse=True)
         self._pattern = re.compile(rf"\b({'|'.join(map(re.escape, names))})(?:s|es)?\b")
 
     def canonical(self, label: str) -> str:
-        return self._canonical.get(normalised(label), normalised(label))
+        return self._canonical.get(normalised(label)) or self._canonical.get(
+            _unqualified(label), _unqualified(label)
+        )
+
+    def category(self, label: str) -> str:
+        """The ICD-10 category of a condition, empty where it is not known."""
+        return self._category.get(self.canonical(label), "")
 
     def named(self, answer: str) -> list[str]:
         """Conditions in the order in which the answer names them, each once.
@@ -50,14 +95,36 @@ class ConditionNames:
         Read under "Possible conditions" if the answer has that heading, else in the whole text,
         so that an answer without headings is not at a disadvantage.
         """
+        return list(dict.fromkeys(self._canonical[name] for name in self.spelled(answer)))
+
+    def spelled(self, answer: str) -> list[str]:
+        """The names themselves, as the answer has them."""
         text = normalised(sections(answer).get(SECTIONS[0], answer))
-        found = (self._canonical[match.group(1)] for match in self._pattern.finditer(text))
-        return list(dict.fromkeys(found))
+        return [match.group(1) for match in self._pattern.finditer(text)]
 
 
 def normalised(text: str) -> str:
     """Lower case, words only: ``Crohn's disease`` and ``Crohns Disease`` are the same."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower().replace("'", "").replace("’", "")))
+
+
+def _unqualified(label: str) -> str:
+    """``Mild ankle sprain (left)`` is an ankle sprain."""
+    bare = normalised(re.sub(r"\([^)]*\)", " ", label)) or normalised(label)
+    kept = [word for word in bare.split() if word not in _QUALIFIERS]
+    return " ".join(kept) or bare
+
+
+def condition_match(names: ConditionNames, row: Row, answer: str, within: int = 3) -> Match:
+    """How the first ``within`` conditions of an answer match the row's, the best match first."""
+    found, wanted = names.named(answer)[:within], names.canonical(row.condition)
+    if wanted in found:
+        own = {normalised(row.condition), _unqualified(row.condition)}
+        kind: Kind = "exact" if own & set(names.spelled(answer)) else "synonym"
+        return Match(found.index(wanted) + 1, kind)
+    category = names.category(row.condition)
+    near = bool(category) and any(names.category(name) == category for name in found)
+    return Match(None, "category" if near else "none")
 
 
 def condition_rank(names: ConditionNames, row: Row, answer: str) -> int | None:

@@ -3,103 +3,104 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from medtune.data.rows import Row, read_split
-from medtune.data.split import question_key
-from medtune.evaluation.clinical import (
-    ConditionNames,
-    condition_rank,
-    has_structure,
-    specialist_is_right,
+from medtune.evaluation.benchmark_scores import measure_benchmark
+from medtune.evaluation.benchmarks import read_benchmark
+from medtune.evaluation.cache import opened
+from medtune.evaluation.deployed import all_shown, bare
+from medtune.evaluation.faults import answer_faults, contamination
+from medtune.evaluation.gate import judge
+from medtune.evaluation.measure import (
+    DEFINITIONS,
+    LOWER_IS_BETTER,
+    Outcome,
+    floors,
+    matches,
+    measured_alone,
+    measured_text,
+    urgency_counts,
+    with_condition,
 )
-from medtune.evaluation.overlap import bleu, bleu_signature, rouge_l
-from medtune.evaluation.perplexity import answer_losses, bits_per_byte, perplexity
-from medtune.evaluation.statistics import Measured, difference, holm, mean_of, score
-from medtune.model.generate import Generated, generate_answers
-from medtune.model.load import load_base, load_tokenizer, load_tuned
+from medtune.evaluation.overlap import bleu_signature
+from medtune.evaluation.safety import measure_safety
+from medtune.evaluation.slices import regressions, row_scores, slices
+from medtune.evaluation.speakers import WHOS, Speakers, Who
+from medtune.evaluation.statistics import (
+    Measured,
+    detectable,
+    difference,
+    holm,
+    proven,
+    score,
+)
+from medtune.model.load import load_tokenizer
 from medtune.model.template import messages, prompt_ids
 from medtune.recipe import EvaluationSection, Recipe
 from medtune.run import Run, whole
+from medtune.safety.rules import LEVELS
 from medtune.training.examples import examples
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Who = Literal["base", "tuned"]
-LOWER_IS_BETTER = frozenset({"perplexity", "bits_per_byte"})
-
-DEFINITIONS = {
-    "perplexity": "exp of the mean loss per token of the reference answers, end of turn included, prompt and padding excluded",
-    "bits_per_byte": "loss of the reference answers in bits per byte of their text: comparable across tokenizers",
-    "bleu": "corpus BLEU of the greedy answers, 0 to 100; an empty answer counts",
-    "rouge_l": "mean ROUGE-L F1 of the greedy answers, 0 to 1, with stemming",
-    "condition_top1": "the first condition that the answer names is the right one (name, synonym or abbreviation)",
-    "condition_top3": "the right condition is among the first three that the answer names",
-    "specialist": "the specialist that the answer names is an accepted one for the condition",
-    "structure": "the answer has all five headings with text under each",
-    "ended": "the model ended the answer itself, before the length limit",
-}
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    answers: list[Generated]
-    losses: NDArray[Any]
+__all__ = ["LOWER_IS_BETTER", "evaluate"]
 
 
 def evaluate(recipe: Recipe, run: Run) -> dict[str, Any]:
     """Measure base and tuned on the test split and write ``results.json`` and the answers.
 
-    Both are measured on the same prompts with the same tokenizer and decoding.  The base is the
-    tuned model with its adapter switched off, so it has the same quantisation.
+    Both are measured on the same prompts with the same tokenizer and decoding.  What was answered
+    before by the same weights is not asked again.
 
     Raises:
-        MedtuneError: the run is not prepared or not trained.
+        MedtuneError: the run is not prepared or not trained, or a benchmark's file is wrong.
     """
     started = time.perf_counter()
     section = recipe.evaluation
     rows = read_split(run, "test")
     if section.limit and len(rows) > section.limit:
         rows = Random(recipe.data.seed).sample(rows, section.limit)
+    asked = {
+        name: read_benchmark(name, file, section.benchmark_limit, recipe.data.seed)
+        for name, file in section.benchmarks.items()
+    }
     tokenizer = load_tokenizer(recipe.model)
-    model = load_tuned(run)
     prompts = [
         prompt_ids(tokenizer, messages(row.question, row.system, row.history)) for row in rows
     ]
     items = examples(tokenizer, rows, recipe.data.max_length)
-    outcomes: dict[Who, _Outcome] = {}
-    whos: tuple[Who, Who] = ("base", "tuned")
-    with _progress() as progress:
-        for who in whos:
+    outcomes: dict[Who, Outcome] = {}
+    with opened(run.answers_cache) as cache, _progress() as progress:
+        speakers = Speakers(recipe, run, tokenizer, cache)
+        for who in WHOS:
             task = progress.add_task(f"measuring {who}", total=2 * len(rows))
 
             def advance(count: int, task: Any = task) -> None:
                 progress.advance(task, count)
 
-            with _speaking(who, recipe, model) as speaker:
-                losses = answer_losses(
-                    speaker, items, batch_size=section.batch_size, advance=advance
-                )
-                answers = generate_answers(
-                    speaker,
-                    tokenizer,
-                    prompts,
-                    max_new_tokens=section.max_new_tokens,
-                    batch_size=section.batch_size,
-                    advance=advance,
-                )
-            outcomes[who] = _Outcome(answers, losses)
+            losses = speakers.losses(who, items, advance)
+            answers = speakers.answers(who, prompts, advance)
+            texts = [answer.text for answer in answers]
+            outcomes[who] = Outcome(
+                answers, losses, [bare(t) for t in texts], all_shown(rows, texts)
+            )
+        benchmarks: dict[str, Any] = {}
+        for name, one in asked.items():
+            task = progress.add_task(name, total=None)
+            benchmarks[name] = measure_benchmark(
+                one, recipe, speakers, tokenizer, lambda n, task=task: progress.advance(task, n)
+            )
     results = _results(section, rows, outcomes)
-    results["contamination"] = _contamination(rows, read_split(run, "train"))
+    results["contamination"] = contamination(rows, read_split(run, "train"))
     results["test_rows"] = len(rows)
+    results["gate"] = judge(section, results)
+    if benchmarks:
+        results["benchmarks"] = benchmarks
     results["decoding"] = {"greedy": True, "max_new_tokens": section.max_new_tokens}
     results["bleu_signature"] = bleu_signature()
     results["definitions"] = {k: v for k, v in DEFINITIONS.items() if k in results["base"]}
@@ -111,100 +112,68 @@ def evaluate(recipe: Recipe, run: Run) -> dict[str, Any]:
     return results
 
 
-@contextmanager
-def _speaking(who: Who, recipe: Recipe, tuned: Any) -> Iterator[Any]:
-    """The tuned model, or its base: the adapter switched off, or the base loaded anew."""
-    if who == "tuned":
-        yield tuned
-    elif recipe.adapter.method == "none":
-        yield load_base(recipe.model)
-    else:
-        with tuned.disable_adapter():
-            yield tuned
-
-
 def _results(
-    section: EvaluationSection, rows: Sequence[Row], outcomes: dict[Who, _Outcome]
+    section: EvaluationSection, rows: Sequence[Row], outcomes: dict[Who, Outcome]
 ) -> dict[str, Any]:
-    measured = {who: _measure(section, rows, outcome) for who, outcome in outcomes.items()}
-    results: dict[str, Any] = {
-        who: {name: asdict(score(m)) for name, m in metrics.items()}
-        for who, metrics in measured.items()
+    base, tuned = (outcomes[who] for who in WHOS)
+    results = _compared(
+        {who: measured_alone(section, rows, outcome) for who, outcome in outcomes.items()}
+    )
+    results["deployed"] = _compared(
+        {who: measured_text(section, rows, o.deployed) for who, o in outcomes.items()}
+    )
+    results["floor"] = {
+        who: floors(rows, outcome.texts(), section.metrics) for who, outcome in outcomes.items()
     }
-    changes = {
-        name: difference(measured["base"][name], measured["tuned"][name])
-        for name in measured["base"]
-    }
-    adjusted = holm({name: change.p for name, change in changes.items()})
-    results["delta"] = {
-        name: {**asdict(change), "p_holm": adjusted[name]} for name, change in changes.items()
-    }
-    results["gate"] = _gate(results)
+    results["faults"] = {who: answer_faults(rows, o.texts()) for who, o in outcomes.items()}
+    if "condition_top1" in results["base"]:
+        results["condition_matches"] = {who: matches(rows, o.bare) for who, o in outcomes.items()}
+    if "urgency" in results["base"]:
+        sides = {who: (o.bare, o.deployed) for who, o in outcomes.items()}
+        results["urgency_confusion"] = {
+            "levels": list(LEVELS),
+            **{who: urgency_counts(rows, alone) for who, (alone, _) in sides.items()},
+            **{f"{who}_deployed": urgency_counts(rows, both) for who, (_, both) in sides.items()},
+            "reference": urgency_counts(rows, [bare(row.answer) for row in rows]),
+        }
+    asked = with_condition(rows)
+    by_condition = "condition_top1" in results["base"]
+    which = asked if by_condition else list(range(len(rows)))
+    chosen = [rows[i] for i in which]
+    answers = [[o.bare[i] for i in which] for o in (base, tuned)]
+    scores = [row_scores(chosen, side, by_condition) for side in answers]
+    results["slices"] = slices(chosen, *scores, is_rate=by_condition)
+    results["slice_metric"] = "condition_top1" if by_condition else "rouge_l"
+    results["regressions"] = regressions(chosen, *answers, *scores)
+    if "safety" in section.metrics:
+        results["safety"] = {
+            name: asdict(rate) for name, rate in measure_safety("report").rates.items()
+        }
     return results
 
 
-def _measure(
-    section: EvaluationSection, rows: Sequence[Row], outcome: _Outcome
-) -> dict[str, Measured]:
-    answers = [answer.text for answer in outcome.answers]
-    references = [row.answer for row in rows]
-    wanted = set(section.metrics)
-    found: dict[str, Measured] = {}
-    if "perplexity" in wanted:
-        found["perplexity"] = perplexity(outcome.losses)
-        found["bits_per_byte"] = bits_per_byte(outcome.losses, references)
-    if "bleu" in wanted:
-        found["bleu"] = bleu(answers, references)
-    if "rouge_l" in wanted:
-        found["rouge_l"] = rouge_l(answers, references)
-    asked = [i for i, row in enumerate(rows) if row.condition and row.kind in ("", "symptoms")]
-    if "condition" in wanted and asked:
-        names = ConditionNames(row.condition for row in rows if row.condition)
-        ranks = [condition_rank(names, rows[i], answers[i]) for i in asked]
-        found["condition_top1"] = mean_of([float(r == 1) for r in ranks], is_rate=True)
-        found["condition_top3"] = mean_of(
-            [float(r is not None and r <= 3) for r in ranks], is_rate=True
-        )
-    referred = [i for i in asked if rows[i].specialist]
-    if "specialist" in wanted and referred:
-        right = [float(specialist_is_right(rows[i], answers[i])) for i in referred]
-        found["specialist"] = mean_of(right, is_rate=True)
-    if "structure" in wanted and any(has_structure(row.answer) for row in rows):
-        which = [i for i, row in enumerate(rows) if has_structure(row.answer)]
-        found["structure"] = mean_of(
-            [float(has_structure(answers[i])) for i in which], is_rate=True
-        )
-    found["ended"] = mean_of([float(a.ended) for a in outcome.answers], is_rate=True)
+def _compared(measured: dict[Who, dict[str, Measured]]) -> dict[str, Any]:
+    """Base, tuned and their difference for every metric, p-values adjusted over the family."""
+    found: dict[str, Any] = {
+        who: {name: asdict(score(m)) for name, m in metrics.items()}
+        for who, metrics in measured.items()
+    }
+    base, tuned = (measured[who] for who in WHOS)
+    changes = {name: difference(base[name], tuned[name]) for name in base}
+    adjusted = holm({name: change.p for name, change in changes.items()})
+    found["delta"] = {
+        name: {**asdict(change), "p_holm": adjusted[name]} for name, change in changes.items()
+    }
+    for name, one in base.items():
+        if one.is_rate:
+            n, right = len(one.rows), int(tuned[name].rows[:, 0].sum())
+            apart = float((one.rows[:, 0] != tuned[name].rows[:, 0]).mean())
+            found["tuned"][name]["proven"] = proven(right, n)
+            found["delta"][name]["detectable"] = detectable(n, apart)
     return found
 
 
-def _gate(results: dict[str, Any]) -> dict[str, Any]:
-    """Passed where the main figure is better beyond chance and answers still end.
-
-    The main figure is the condition where the rows have one, else perplexity.
-    """
-    reasons: list[str] = []
-    primary = "condition_top1" if "condition_top1" in results["delta"] else "perplexity"
-    change = results["delta"].get(primary)
-    if change is not None:
-        low, high = change["ci"]
-        gained = high < 0 if primary in LOWER_IS_BETTER else low > 0
-        if not gained:
-            reasons.append(f"{primary} is not better than the base beyond chance")
-    if results["tuned"]["ended"]["value"] < 0.95:
-        share = results["tuned"]["ended"]["value"]
-        reasons.append(f"only {share:.0%} of the answers end by themselves")
-    return {"passed": not reasons, "primary": primary, "reasons": reasons}
-
-
-def _contamination(test: Sequence[Row], train: Sequence[Row]) -> dict[str, int]:
-    known = {question_key(row.question) for row in train}
-    return {"test_questions_in_training": sum(question_key(r.question) in known for r in test)}
-
-
-def _samples(
-    count: int, rows: Sequence[Row], outcomes: dict[Who, _Outcome]
-) -> list[dict[str, str]]:
+def _samples(count: int, rows: Sequence[Row], outcomes: dict[Who, Outcome]) -> list[dict[str, str]]:
     chosen = Random(0).sample(range(len(rows)), min(count, len(rows)))
     return [
         {
@@ -212,12 +181,13 @@ def _samples(
             "reference": rows[i].answer,
             "base": outcomes["base"].answers[i].text,
             "tuned": outcomes["tuned"].answers[i].text,
+            "shown": outcomes["tuned"].deployed[i].text,
         }
         for i in chosen
     ]
 
 
-def _write_answers(run: Run, rows: Sequence[Row], outcomes: dict[Who, _Outcome]) -> None:
+def _write_answers(run: Run, rows: Sequence[Row], outcomes: dict[Who, Outcome]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -227,7 +197,8 @@ def _write_answers(run: Run, rows: Sequence[Row], outcomes: dict[Who, _Outcome])
             "question": [row.question for row in rows],
             "reference": [row.answer for row in rows],
             "condition": [row.condition for row in rows],
-            **{who: [a.text for a in outcome.answers] for who, outcome in outcomes.items()},
+            **{who: outcome.texts() for who, outcome in outcomes.items()},
+            **{f"{who}_shown": [s.text for s in o.deployed] for who, o in outcomes.items()},
         }
     )
     with whole(run.answers_file) as part:

@@ -25,21 +25,23 @@ def bleu(answers: Sequence[str], references: Sequence[str]) -> Measured:
         one = metric.sentence_score(answer, [reference])
         rows[i] = [*one.counts, *one.totals, one.sys_len, one.ref_len]
 
-    def combine(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array(
-            [
-                BLEU.compute_bleu(
-                    correct=[int(c) for c in row[:_ORDER]],
-                    total=[int(t) for t in row[_ORDER : 2 * _ORDER]],
-                    sys_len=int(row[-2]),
-                    ref_len=int(row[-1]),
-                    smooth_method="exp",
-                ).score
-                for row in sums
-            ]
-        )
+    return Measured(rows, bleu_of_sums)
 
-    return Measured(rows, combine)
+
+def bleu_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Corpus BLEU of summed counts, (m, 10) to (m,), as sacrebleu has it with smoothing "exp".
+
+    Ten thousand resamples at once; one by one sacrebleu takes seconds for each interval.
+    """
+    correct, total = sums[:, :_ORDER], sums[:, _ORDER : 2 * _ORDER]
+    answer_length, reference_length = sums[:, -2], sums[:, -1]
+    missed = np.cumsum(correct == 0, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(correct > 0, correct / total, 1 / (2.0**missed * total))
+        brevity = np.exp(np.minimum(0, 1 - reference_length / answer_length))
+        found = 100 * brevity * np.exp(np.log(precision).mean(1))
+    counted = correct.any(1) & (total > 0).all(1) & (answer_length > 0)
+    return np.where(counted, found, 0.0)
 
 
 def bleu_signature() -> str:

@@ -7,8 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from medtune.evaluation.evaluate import LOWER_IS_BETTER
+from medtune.evaluation.measure import LOWER_IS_BETTER
 from medtune.evaluation.pictures import bars, loss_curves
+from medtune.evaluation.wording import word_changes
 from medtune.run import Run
 
 LABELS = {
@@ -19,10 +20,60 @@ LABELS = {
     "condition_top1": "Right condition first",
     "condition_top3": "Right condition in first three",
     "specialist": "Right specialist",
+    "urgency": "Right urgency",
+    "urgency_kappa": "Urgency, quadratic kappa",
+    "emergency_recall": "Emergencies recognised",
+    "under_triage": "Made less urgent than it is",
+    "false_emergency": "False emergencies",
     "structure": "All five headings",
     "ended": "Ends by itself",
 }
-RATES = ("condition_top1", "condition_top3", "specialist", "structure", "ended")
+RATES = (
+    "condition_top1",
+    "condition_top3",
+    "specialist",
+    "urgency",
+    "emergency_recall",
+    "under_triage",
+    "false_emergency",
+    "structure",
+    "ended",
+)
+LEVEL_NAMES = {
+    "self_care": "self-care",
+    "routine": "routine",
+    "urgent_same_day": "same day",
+    "emergency": "emergency",
+}
+BENCHMARK_LABELS = {
+    "acc": "likeliest option is right",
+    "acc_norm": "likeliest option per byte is right",
+    "letter": "right letter written",
+    "unparsed": "no letter could be read",
+    "bleu": "BLEU",
+    "rouge_l": "ROUGE-L",
+    "rouge_l_shuffled": "ROUGE-L, answers shuffled",
+    "condition_top1": "right condition first",
+    "condition_top3": "right condition in first three",
+    "refusal": "harmful requests declined",
+    "refusal_deployed": "harmful requests declined, with safety layer",
+    "over_refusal": "harmless requests declined",
+    "over_refusal_deployed": "harmless requests declined, with safety layer",
+}
+SAFETY_LABELS = {
+    "emergency_recall": "Emergencies recognised",
+    "emergency_recall_gravest": "of them stroke, heart attack, anaphylaxis, suicide, overdose",
+    "false_emergency": "False emergencies on harmless messages",
+    "pairs": "Negation, family, past, hypothetical: judged right",
+    "played_down": "Played down, still an emergency",
+    "injection": "Injected instructions changed nothing",
+    "recall_typos": "Emergencies recognised with typing errors",
+    "recall_abbreviations": "with abbreviations",
+    "recall_unicode": "with look-alike letters",
+    "recall_capitals": "in capitals",
+    "declined": "Harmful requests declined",
+    "over_refusal": "Harmless requests declined",
+}
 
 
 def write_report(run: Run) -> Path:
@@ -31,32 +82,52 @@ def write_report(run: Run) -> Path:
     Raises:
         MedtuneError: the run has not been evaluated.
     """
-    from jinja2 import Environment
-
     run.require(
         run.results_file,
         f"The run {run.name!r} has not been evaluated; start with `medtune evaluate {run.name}`.",
     )
     results = run.read_json(run.results_file)
     log_lines = run.metrics_file.read_text(encoding="utf-8").splitlines()
-    template = (
-        resources.files("medtune.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
-    )
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    html = page.render(
-        name=run.name,
-        results=results,
-        verdict=verdict(results),
-        rows=[_table_row(name, results) for name in LABELS if name in results["base"]],
+    values = {
+        "name": run.name,
+        "results": results,
+        "verdict": verdict(results),
+        "notes": notes(results),
+        "rows": [_table_row(name, results) for name in LABELS if name in results["base"]],
+        "deployed": _deployed_rows(results),
+        "benchmarks": _benchmark_rows(results),
+        "safety": [
+            (label, results["safety"][name])
+            for name, label in SAFETY_LABELS.items()
+            if name in results.get("safety", {})
+        ],
+        "slices": [_slice_row(results, one) for one in results.get("slices", [])],
+        "levels": LEVEL_NAMES,
+        "shown": shown,
+        "word_changes": word_changes,
+        "training": run.read_json(run.training_file),
+        "card": run.read_json(run.card_json),
+        "manifest": run.read_json(run.manifest_file),
+        "recipe": run.recipe_file.read_text(encoding="utf-8"),
+    }
+    page = _rendered(
+        "report.html.j2",
         curves=loss_curves([json.loads(line) for line in log_lines]),
         bars=bars(results, {name: LABELS[name] for name in RATES}),
-        training=run.read_json(run.training_file),
-        card=run.read_json(run.card_json),
-        manifest=run.read_json(run.manifest_file),
-        recipe=run.recipe_file.read_text(encoding="utf-8"),
+        **values,
     )
-    run.write_text(run.report_file, html)
+    run.write_text(run.report_summary, _rendered("report.md.j2", **values))
+    run.write_text(run.report_file, page)
     return run.report_file
+
+
+def _rendered(template: str, **values: Any) -> str:
+    from jinja2 import Environment
+
+    text = resources.files("medtune.evaluation").joinpath(template).read_text(encoding="utf-8")
+    html = template.endswith(".html.j2")
+    made = Environment(autoescape=html, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    return made.render(**values)
 
 
 def verdict(results: dict[str, Any]) -> str:
@@ -72,13 +143,90 @@ def verdict(results: dict[str, Any]) -> str:
     return f"The tuned model does not pass: {'; '.join(gate['reasons'])} ({figures})."
 
 
+def notes(results: dict[str, Any]) -> list[str]:
+    """What the number of rows can and cannot prove, one sentence for each rate."""
+    found: list[str] = []
+    for name in RATES:
+        tuned, change = results["tuned"].get(name), results["delta"].get(name)
+        if not tuned or "proven" not in tuned:
+            continue
+        n, right = tuned["n"], round(tuned["value"] * tuned["n"])
+        if name in LOWER_IS_BETTER:
+            sentence = f"{LABELS[name]}: {right} of {n}"
+        else:
+            sentence = f"{LABELS[name]}: {right} of {n} prove at least {tuned['proven']:.1%}"
+        least = change.get("detectable", 0) if change else 0
+        if least > 0:
+            sentence += f"; with {n} rows a change under {100 * least:.0f} points can pass unseen"
+        found.append(sentence + ".")
+    return found
+
+
 def shown(name: str, value: float) -> str:
     """A figure as people read it."""
     if name in RATES:
         return f"{100 * value:.1f}%"
     if name == "perplexity" and value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3f}" if name in ("rouge_l", "bits_per_byte") else f"{value:.2f}"
+    return (
+        f"{value:.3f}" if name in ("rouge_l", "bits_per_byte", "urgency_kappa") else f"{value:.2f}"
+    )
+
+
+def _deployed_rows(results: dict[str, Any]) -> list[dict[str, str]]:
+    """Each figure of the model alone beside that of the pipeline with its safety layer."""
+    deployed = results.get("deployed")
+    if not deployed:
+        return []
+    return [
+        {
+            "label": LABELS[name],
+            **{who: shown(name, results[who][name]["value"]) for who in ("base", "tuned")},
+            **{
+                f"{who}_deployed": shown(name, deployed[who][name]["value"])
+                for who in ("base", "tuned")
+            },
+            "ci": " to ".join(shown(name, v) for v in deployed["tuned"][name]["ci"]),
+            "n": str(deployed["tuned"][name]["n"]),
+        }
+        for name in LABELS
+        if name in deployed["tuned"]
+    ]
+
+
+def _benchmark_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for title, one in results.get("benchmarks", {}).items():
+        for name, change in one.get("delta", {}).items():
+            as_text = (lambda v: f"{v:.2f}") if name == "bleu" else (lambda v: f"{100 * v:.1f}%")
+            low, high = change["ci"]
+            rows.append(
+                {
+                    "benchmark": title,
+                    "label": BENCHMARK_LABELS[name],
+                    "n": one["tuned"][name]["n"],
+                    "base": as_text(one["base"][name]["value"]),
+                    "tuned": as_text(one["tuned"][name]["value"]),
+                    "ci": f"{as_text(low)} to {as_text(high)}",
+                    "chance": as_text(one["chance"])
+                    if "chance" in one and name[:3] == "acc"
+                    else "",
+                }
+            )
+    return rows
+
+
+def _slice_row(results: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
+    name = results["slice_metric"]
+    low, high = one["change"]["ci"]
+    return {
+        **one,
+        "value": LEVEL_NAMES.get(one["value"], one["value"]),
+        "base": shown(name, one["base"]),
+        "tuned": shown(name, one["tuned"]),
+        "ci": f"{shown(name, low)} to {shown(name, high)}",
+        "worse": high < 0,
+    }
 
 
 def _table_row(name: str, results: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,174 @@
+"""Questions of a benchmark from a local file, by the name of the benchmark."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+import yaml
+
+from medtune.data.formats import records_of, suffix_of
+from medtune.errors import MedtuneError
+
+Kind = Literal["choices", "answers", "conditions", "refusal"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question.  What its kind does not have is empty."""
+
+    question: str
+    answer: str = ""
+    options: tuple[str, ...] = ()
+    right: int = 0
+    """The place of the right option."""
+    harmful: bool = False
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    name: str
+    kind: Kind
+    file: str
+    """Its name without the path."""
+    items: tuple[Item, ...]
+    available: int
+    """Questions in the file."""
+
+
+@cache
+def formats() -> dict[str, Any]:
+    """The benchmarks by name, and under ``declines`` how an answer declines."""
+    text = (
+        resources.files("medtune.evaluation")
+        .joinpath("benchmarks.yaml")
+        .read_text(encoding="utf-8")
+    )
+    return yaml.safe_load(text)
+
+
+def names() -> list[str]:
+    return sorted(set(formats()) - {"declines"})
+
+
+def read_benchmark(name: str, file: str, limit: int, seed: int) -> Benchmark:
+    """The questions of a file, or of all files in a folder, at most ``limit``, drawn with ``seed``.
+
+    Raises:
+        MedtuneError: the name is unknown, the file is missing, broken or empty, or a column is
+            not there.
+    """
+    if name not in names():
+        raise MedtuneError(
+            f"There is no benchmark {name!r}; there are {', '.join(names())} (`choices` and "
+            "`answers` read any file).",
+            exit_code=2,
+        )
+    path = Path(file).expanduser()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if suffix_of(p))
+    if not files:
+        raise MedtuneError(f"The benchmark file {file} does not exist; check the path.")
+    how = formats()[name]
+    records = [record for one in files for record in _records(one)]
+    if not records:
+        raise MedtuneError(f"{file} holds no questions; check the file.")
+    items = tuple(_items(how, records, file))
+    chosen = items if len(items) <= limit else tuple(Random(seed).sample(items, limit))
+    return Benchmark(name, how["kind"], path.name, chosen, len(items))
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file; of a JSON object, its values."""
+    if suffix_of(path) == ".json":
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        try:
+            tree = json.loads(content.decode("utf-8-sig")) if content else None
+        except ValueError:
+            tree = None  # said better by the reader of records
+        if isinstance(tree, dict) and all(isinstance(value, dict) for value in tree.values()):
+            yield from tree.values()
+            return
+    yield from records_of(path)
+
+
+def _items(how: dict[str, Any], records: list[dict[str, Any]], file: str) -> Iterator[Item]:
+    columns = {key: value for key, value in how.items() if isinstance(value, list)}
+    fixed = columns.pop("fixed_options", [])
+    head = records[0]
+    found = {
+        key: [column for column in wanted if column in head] for key, wanted in columns.items()
+    }
+    for key, wanted in columns.items():
+        if not found[key]:
+            raise MedtuneError(
+                f"{file} has no column for the {key} ({' or '.join(wanted)}); it has "
+                f"{', '.join(map(str, head))}."
+            )
+    answers = [row.get(found["answer"][0]) for row in records] if "answer" in found else []
+    first = 0 if any(str(a) == "0" for a in answers) else 1
+    for number, row in enumerate(records, start=1):
+        question = str(row.get(found["question"][0]) or "").strip()
+        if "context" in found:
+            question = f"{_joined(row.get(found['context'][0]))}\n\n{question}"
+        if not question:
+            continue
+        match how["kind"]:
+            case "choices":
+                options = fixed or _options(row, found["options"])
+                right = _right(row.get(found["answer"][0]), options, first)
+                if right is None:
+                    raise MedtuneError(
+                        f"{file}, question {number}: the answer "
+                        f"{row.get(found['answer'][0])!r} is none of the {len(options)} options."
+                    )
+                yield Item(question, options[right], tuple(options), right)
+            case "refusal":
+                label = str(row.get(found["label"][0])) if "label" in found else ""
+                harmful = how.get("harmful") is True or label == how.get("harmful_label")
+                yield Item(question, harmful=harmful)
+            case _:
+                answer = str(row.get(found["answer"][0]) or "").strip()
+                if answer:
+                    yield Item(question, answer)
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, dict):
+        value = value.get("contexts", list(value.values()))
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+def _options(row: dict[str, Any], columns: list[str]) -> list[str]:
+    value = row.get(columns[0])
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = row.get(columns[0])
+    if isinstance(value, dict):
+        return [str(value[key]) for key in sorted(value)]
+    if isinstance(value, list):
+        # Some files hold {"key": "A", "value": ...} for each option.
+        return [str(v.get("value", v) if isinstance(v, dict) else v) for v in value]
+    return [str(row[column]) for column in columns if row.get(column) not in (None, "")]
+
+
+def _right(answer: Any, options: list[str], first: int) -> int | None:
+    """The place of the right option, which is told by itself, a letter or a number."""
+    said = str(answer if answer is not None else "").strip()
+    if said in options:
+        return options.index(said)
+    place = None
+    if said.isdigit():
+        place = int(said) - first
+    elif len(said) == 1 and said.isalpha():
+        place = ord(said.upper()) - ord("A")
+    return place if place is not None and 0 <= place < len(options) else None
