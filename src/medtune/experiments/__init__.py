@@ -1,0 +1,1 @@
+"""Trainings and their evaluations side by side."""
