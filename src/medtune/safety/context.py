@@ -45,56 +45,7 @@ REASONS = ("negated", "past", "hypothetical", "general")
 _LONGEST_SCOPE = 30
 # After these words "I am" goes on with what was begun.
 _JOINING = frozenset(
-    [
-        "if",
-        "when",
-        "that",
-        "what",
-        "how",
-        "why",
-        "whether",
-        "while",
-        "as",
-        "do",
-        "does",
-        "did",
-        "am",
-        "is",
-        "are",
-        "was",
-        "should",
-        "can",
-        "could",
-        "will",
-        "would",
-        "may",
-        "might",
-        "where",
-        "who",
-        "which",
-        "until",
-        "unless",
-        "than",
-        "or",
-        "nor",
-        "not",
-        "the",
-        "a",
-        "my",
-        "think",
-        "thinks",
-        "feel",
-        "like",
-        "say",
-        "says",
-        "said",
-        "sure",
-        "know",
-        "worried",
-        "scared",
-        "afraid",
-        "hope",
-    ]
+    ["if", "when", "that", "what", "how", "why", "whether", "while", "as", "do", "does", "did", "am", "is", "are", "was", "should", "can", "could", "will", "would", "may", "might", "where", "who", "which", "until", "unless", "than", "or", "nor", "not", "the", "a", "my", "think", "thinks", "feel", "like", "say", "says", "said", "sure", "know", "worried", "scared", "afraid", "hope"]
 )
 
 
@@ -238,9 +189,7 @@ class Context:
                 if label:
                     continue
                 start, end = clauses[i]
-                if (i and labels[i - 1] == "past") or (
-                    "past" in labels[i + 1 :] and any(p in tense_past for p in range(start, end))
-                ):
+                if (i and labels[i - 1] == "past") or ("past" in labels[i + 1 :] and any(p in tense_past for p in range(start, end))):
                     labels[i] = "past"
             for (start, end), label in zip(clauses, labels, strict=True):
                 if label == "past":
