@@ -101,14 +101,28 @@ def _weights(recipe: Recipe, shape: Shape, width: int) -> tuple[int, int]:
 
 def _kept_by_backward(recipe: Recipe, shape: Shape, tokens: int, width: int, *, cpu: bool) -> int:
     """Activations at their highest: all layers, or with checkpointing their inputs and one layer."""
-    layer = tokens * _layer(recipe, shape, width, cpu=cpu)
     ends = tokens * shape.hidden * (4 + 2 * width)  # the last norm, and both sides of the head
     buffers = tokens * (3 * shape.intermediate * width + 8 * shape.hidden)
     if recipe.model.quantization != "none":  # the layer at hand is unpacked
         buffers += max(p.inputs * p.outputs for p in shape.projections) * width
-    if not recipe.training.gradient_checkpointing:
-        return shape.layers * layer + ends + buffers
-    return shape.layers * tokens * shape.hidden * width + layer + ends + buffers
+    if recipe.training.gradient_checkpointing:
+        buffers += tokens * _layer(recipe, shape, width, cpu=cpu)
+    return kept_layers(recipe, shape, tokens, width, cpu=cpu) + ends + buffers
+
+
+def kept_layers(recipe: Recipe, shape: Shape, tokens: int, width: int, *, cpu: bool) -> int:
+    """Bytes that the decoder layers keep from the forward to the backward pass.
+
+    Args:
+        recipe: the whole recipe.
+        shape: of its base.
+        tokens: of the batch.
+        width: bytes of a number in the arithmetic, 2 or 4.
+        cpu: whether it runs in main memory.
+    """
+    if recipe.training.gradient_checkpointing:
+        return shape.layers * tokens * shape.hidden * width
+    return shape.layers * tokens * _layer(recipe, shape, width, cpu=cpu)
 
 
 def _layer(recipe: Recipe, shape: Shape, width: int, *, cpu: bool) -> int:
