@@ -145,12 +145,12 @@ def _adapter_inputs(recipe: Recipe, shape: Shape, width: int, *, cpu: bool) -> i
     Projections that read the same text share it, unless each casts or drops its own copy.
     """
     section = recipe.adapter
-    whole, quantised = section.method == "none", recipe.model.quantization != "none"
+    whole = section.method == "none"
     trained = shape.projections if whole else shape.adapted(section)
-    casts = width == 2 and not quantised
+    casts = width == 2
     dropout = 0.0 if whole else section.dropout
     # A GPU keeps one byte for each dropped or kept number, a CPU its factor.
-    mask = 0 if not dropout else 1 if not cpu else width if quantised else 4
+    mask = 0 if not dropout else 4 if cpu else 1
     kept, seen = 0, set()
     for p in trained[: _per_layer(trained, shape)]:
         group = _reads(p)
