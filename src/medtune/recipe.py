@@ -202,6 +202,8 @@ class TrainingSection(_Section):
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many evaluations without a better validation loss."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    samples: Annotated[int, Field(ge=0)] = 2
+    """Questions of the validation split that are answered at each evaluation."""
     seed: int = 42
 
 
@@ -256,6 +258,9 @@ class Recipe(_Section):
     evaluation: EvaluationSection = EvaluationSection()
     tracking: TrackingSection = TrackingSection()
     publishing: PublishingSection = PublishingSection()
+    experiments: list[dict[str, Any]] = []
+    """For ``medtune sweep``: each a ``name`` and the dotted keys it changes, for example
+    ``{name: slow, training.learning_rate: 1.0e-5}``."""
 
     @model_validator(mode="after")
     def _methods_go_together(self) -> Recipe:
@@ -278,8 +283,39 @@ class Recipe(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _experiments_are_recipes(self) -> Recipe:
+        names = [recipe.name for recipe in self.each_experiment()]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"two experiments would be the run {twice!r}; give each its own name")
+        return self
+
+    def each_experiment(self) -> list[Recipe]:
+        """The recipe of every experiment; its run is called after the recipe and itself."""
+        return [
+            changed(self, {**changes, "name": f"{self.name}-{changes.get('name', number)}"})
+            for number, changes in enumerate(self.experiments, 1)
+        ]
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with other values, by dotted key; its experiments are left out.
+
+    Raises:
+        MedtuneError: a key does not exist, or a value is not allowed.
+    """
+    tree = recipe.model_dump(exclude={"experiments"})
+    for key, value in changes.items():
+        _check_keys(_put({}, key.split("."), value), {}, f"recipe {recipe.name}, change {key!r}")
+        _put(tree, key.split("."), value)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise MedtuneError(_explain(error, {}, f"recipe {recipe.name}"), exit_code=2) from None
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -428,16 +464,16 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise MedtuneError(f"The value in {override!r} is no valid YAML.", exit_code=2) from None
-    branch: dict[str, Any] = {}
-    node = branch
-    for key in keys[:-1]:
-        node = node.setdefault(key, {})
-    node[keys[-1]] = value
-    _check_keys(branch, {}, f"override {override!r}")
+    _check_keys(_put({}, keys, value), {}, f"override {override!r}")
+    _put(tree, keys, value)
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
     node = tree
     for key in keys[:-1]:
         node = node.setdefault(key, {})
     node[keys[-1]] = value
+    return tree
 
 
 def _explain(error: ValidationError, lines: dict[tuple[str, ...], int], where: str) -> str:

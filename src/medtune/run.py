@@ -60,6 +60,11 @@ class Run:
     def manifest_file(self) -> Path:
         return self.folder / "manifest.json"
 
+    @property
+    def data_folder(self) -> Path:
+        """The splits, the data card and what the preparation left."""
+        return self.folder / "data"
+
     def split_file(self, split: SplitName) -> Path:
         """The prepared rows of a split, parquet."""
         return self.folder / "data" / f"{split}.parquet"
@@ -106,6 +111,16 @@ class Run:
     def metrics_file(self) -> Path:
         """One JSON object per logged training step."""
         return self.folder / "metrics.jsonl"
+
+    @property
+    def samples_file(self) -> Path:
+        """Answers to a few fixed questions at each evaluation, one JSON object each."""
+        return self.folder / "samples.jsonl"
+
+    @property
+    def sweep_file(self) -> Path:
+        """The table of a sweep, whose experiments are runs beside this one."""
+        return self.folder / "sweep.json"
 
     @property
     def training_file(self) -> Path:

@@ -13,10 +13,12 @@ from medtune.cli.doctor import doctor
 from medtune.cli.evaluate import evaluate
 from medtune.cli.export import export
 from medtune.cli.inspect import inspect
+from medtune.cli.plan import plan
 from medtune.cli.prepare import prepare
 from medtune.cli.push import push
 from medtune.cli.recipes import recipes
 from medtune.cli.serve import serve
+from medtune.cli.sweep import sweep
 from medtune.cli.train import train
 
 app = typer.Typer(
@@ -46,9 +48,11 @@ def _version(
 for command in (
     demo,
     recipes,
+    plan,
     prepare,
     inspect,
     train,
+    sweep,
     evaluate,
     compare,
     chat,

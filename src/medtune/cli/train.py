@@ -24,7 +24,7 @@ def train(
     from medtune.cli.output import say, training_sentence
     from medtune.data.prepare import is_prepared
     from medtune.data.prepare import prepare as prepare_data
-    from medtune.model.load import load_tokenizer
+    from medtune.model.load import float16_note, load_tokenizer
     from medtune.training.train import train as train_adapter
 
     settings, run = recipe_and_run(recipe, overrides, runs)
@@ -37,6 +37,9 @@ def train(
     if not is_prepared(settings.data, run, tokenizer):
         prepare_data(settings.data, run, tokenizer, say)
     run.keep(settings)
+    note = float16_note(settings.model)
+    if note:
+        say(note)
     say(training_sentence(train_adapter(settings, run, resume=resume)))
     if goal.push_to:
         from medtune.publishing.hub import collect, push

@@ -12,6 +12,36 @@ BASE_COLOUR, TUNED_COLOUR, INK = "#8a8f98", "#0b6e63", "#3c4149"
 def loss_curves(log: Sequence[dict[str, Any]]) -> str:
     """Training and validation loss over the steps."""
     figure, axes = _figure(6.4, 2.9)
+    _draw_losses(axes, log)
+    axes.set_ylabel("loss per token (nats)")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def curves_side_by_side(logs: dict[str, Sequence[dict[str, Any]]]) -> str:
+    """Training and validation loss of several runs, one picture each on one scale.
+
+    Args:
+        logs: the lines of ``metrics.jsonl`` by the run's name.
+    """
+    columns = min(3, len(logs))
+    lines = -(-len(logs) // columns)
+    figure, axes = _figure(3.6 * columns, 2.6 * lines, lines=lines, columns=columns)
+    places = iter(axes.flat if len(logs) > 1 else [axes])
+    for place, (name, log) in zip(places, logs.items(), strict=False):
+        _draw_losses(place, log)
+        place.set_title(name, fontsize=9)
+    for place in places:
+        place.set_axis_off()
+    first = axes.flat[0] if len(logs) > 1 else axes
+    first.set_ylim(bottom=0)
+    first.set_ylabel("loss per token (nats)")
+    first.legend(frameon=False)
+    return _svg(figure)
+
+
+def _draw_losses(axes: Any, log: Sequence[dict[str, Any]]) -> None:
     train = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
     held_out = [(entry["step"], entry["eval_loss"]) for entry in log if "eval_loss" in entry]
     if train:
@@ -25,10 +55,6 @@ def loss_curves(log: Sequence[dict[str, Any]]) -> str:
             label="validation",
         )
     axes.set_xlabel("step")
-    axes.set_ylabel("loss per token (nats)")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    return _svg(figure)
 
 
 def bars(results: dict[str, Any], names: dict[str, str]) -> str:
@@ -65,16 +91,18 @@ def bars(results: dict[str, Any], names: dict[str, str]) -> str:
     return _svg(figure)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(width: float, height: float, *, lines: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """One pair of axes, or a grid of several that share their loss axis."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
     rcParams["svg.fonttype"] = "none"  # text stays text: small, sharp and readable aloud
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK)
-    return figure, axes
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes in grid.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=INK)
+    return figure, grid if lines * columns > 1 else grid[0, 0]
 
 
 def _svg(figure: Any) -> str:

@@ -153,7 +153,26 @@ def resolve_dtype(section: ModelSection) -> torch.dtype:
         return getattr(torch, section.dtype)
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    return cpu_dtype()
+
+
+def cpu_dtype() -> torch.dtype:
+    """bfloat16 where this CPU multiplies it, else float32."""
+    import torch
+
     return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+
+
+def float16_note(section: ModelSection) -> str | None:
+    """A sentence where ``auto`` falls back on float16 because the GPU has no bfloat16."""
+    import torch
+
+    if section.dtype != "auto" or resolve_dtype(section) != torch.float16:
+        return None
+    return (
+        f"The {torch.cuda.get_device_name()} has no bfloat16, so it trains in float16; a loss "
+        "that is no number any more calls for half the training.learning_rate."
+    )
 
 
 @cache

@@ -99,6 +99,10 @@ class ProgressBar(TrainerCallback):
     ) -> None:
         self.close()
 
+    def say(self, text: str) -> None:
+        """Print above the bar."""
+        self._console.print(text, markup=False, highlight=False)
+
     def close(self) -> None:
         self._bar.stop()
 

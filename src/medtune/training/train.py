@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtune.data.rows import read_split
+from medtune.data.rows import Row, read_split
 from medtune.errors import MedtuneError
 from medtune.model.adapter import AdapterStart, lora_config
 from medtune.model.load import load_base, load_tokenizer, resolve_dtype
@@ -51,7 +51,8 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False) -> Trained:
 
     Args:
         recipe: the whole recipe.
-        run: prepared; gets ``checkpoints/``, ``metrics.jsonl``, ``training.json``, ``adapter/``.
+        run: prepared; gets ``checkpoints/``, ``metrics.jsonl``, ``samples.jsonl``, ``training.json``,
+            ``adapter/``.
         resume: go on from the newest whole checkpoint, if there is one.
 
     Raises:
@@ -60,15 +61,17 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False) -> Trained:
     """
     tokenizer = load_tokenizer(recipe.model)
     length = recipe.data.max_length
+    validation = read_split(run, "validation")
     rows = {
-        split: examples(tokenizer, read_split(run, split), length)
-        for split in ("train", "validation")
+        "train": examples(tokenizer, read_split(run, "train"), length),
+        "validation": examples(tokenizer, validation, length),
     }
     try:
         checkpoint = checkpoints.newest(run) if resume else None
         if checkpoint is None:
             _start_afresh(run)
-        return _train(recipe, run, tokenizer, rows, checkpoint)
+        asked = validation[: recipe.training.samples]
+        return _train(recipe, run, tokenizer, rows, asked, checkpoint)
     except OSError as error:
         raise disk_error(error, run.folder) from error
 
@@ -78,6 +81,7 @@ def _train(
     run: Run,
     tokenizer: PreTrainedTokenizerBase,
     rows: dict[str, list[Example]],
+    asked: list[Row],
     checkpoint: Path | None,
 ) -> Trained:
     _quiet_libraries()
@@ -97,6 +101,7 @@ def _train(
     from medtune.training.documents import use_documents_attention
     from medtune.training.head import score_answers_only
     from medtune.training.order import OrderedTrainer
+    from medtune.training.samples import SampleAnswers
 
     # Before the model: the adapter's start is drawn from this seed.
     set_seed(recipe.training.seed)
@@ -111,6 +116,10 @@ def _train(
     guard = LossGuard(next((e["eval_loss"] for e in earlier if "eval_loss" in e), None))
     progress, interruption = ProgressBar(), Interruption()
     watchers: list[Any] = [log, progress, guard, interruption]
+    if asked:
+        if checkpoint:
+            keep_until(run.samples_file, checkpoints.step_of(checkpoint))
+        watchers.append(SampleAnswers(asked, tokenizer, run.samples_file, progress.say))
     if recipe.training.early_stopping:
         patience = EarlyStoppingCallback(recipe.training.early_stopping)
         patience.early_stopping_patience_counter = evaluations_since_best(earlier)
@@ -268,6 +277,7 @@ def _interrupted(run: Run, step: int | None) -> MedtuneError:
 def _start_afresh(run: Run) -> None:
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     run.metrics_file.unlink(missing_ok=True)
+    run.samples_file.unlink(missing_ok=True)
 
 
 def _quiet_libraries() -> None:
