@@ -80,7 +80,7 @@ def _choices(
     options = [option_example(tokenizer, item, o) for item in items for o in item.options]
     losses = speakers.losses(who, options, advance)[:, 0]
     sizes = [len(o.encode("utf-8")) for item in items for o in item.options]
-    plain, normed = choose(items, losses, sizes)
+    plain, normed = choose(items, losses.tolist(), sizes)
     prompts = [_prompt(tokenizer, item) for item in items]
     said = [letter(a.text) for a in speakers.answers(who, prompts, advance)]
     right = [float(s == item.right) for s, item in zip(said, items, strict=True)]

@@ -103,7 +103,7 @@ def plan(
     Raises:
         MedtuneError: the base's shape cannot be had, or the adapter's targets do not exist.
     """
-    shape = shape_of(recipe.model)
+    shape = shape_of(recipe.model)  # pyright: ignore[reportArgumentType]  (a frozen section has a hash)
     tokens = _tokens(recipe, counted)
     rate = _tokens_per_second(recipe, shape, card)
     seconds = tokens / rate if tokens and rate else None
@@ -274,7 +274,7 @@ def _this_cpu() -> Card:
     best = float("inf")
     for _ in range(8):
         started = time.perf_counter()
-        one @ two
+        torch.matmul(one, two)
         best = min(best, time.perf_counter() - started)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
     return Card(
