@@ -1,4 +1,5 @@
 # Medtune's page and chat.  CPU:  docker build -t medtune .
+# docker run -p 127.0.0.1:7860:7860 -e MEDTUNE_API_KEYS=$(openssl rand -hex 24) -v ./work:/work medtune
 # NVIDIA GPU:  docker build -t medtune:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -30,6 +31,6 @@ WORKDIR /work
 VOLUME ["/work"]
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/health', timeout=4)"]
 ENTRYPOINT ["medtune"]
 CMD ["serve", "--host", "0.0.0.0"]
