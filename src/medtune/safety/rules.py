@@ -3,6 +3,8 @@
 A rule fires when each entry of ``all`` is found where it counts (``context.py``) and nothing of
 ``unless`` is.  An entry is a concept or several with ``|`` between them.  ``within: sentence``
 asks that all stand in one sentence; otherwise they may stand anywhere in the conversation.
+``not_as`` names figures of speech: a finding that overlaps one of them ("dying of boredom") does
+not count, while the same words elsewhere still do.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from medtune.safety.source import Row, read_rows
 Level = Literal["self_care", "routine", "urgent_same_day", "emergency"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 Outcome = Literal["self_care", "routine", "urgent_same_day", "emergency", "decline"]
-_KEYS = {"id", "category", "level", "all", "unless", "within", "even_if", "reply"}
+_KEYS = {"id", "category", "level", "all", "unless", "not_as", "within", "even_if", "reply"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Rule:
     level: Outcome
     all: tuple[tuple[str, ...], ...]
     unless: tuple[str, ...]
+    not_as: tuple[str, ...]
     same_sentence: bool
     even_if: frozenset[str]
     reply: str
@@ -38,7 +41,7 @@ class Rule:
 
     @property
     def concepts(self) -> set[str]:
-        return {c for term in self.all for c in term} | set(self.unless)
+        return {c for term in self.all for c in term} | {*self.unless, *self.not_as}
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def _rule(row: Row, replies: frozenset[str]) -> Rule:
         level,
         tuple(tuple(term.replace(" ", "").split("|")) for term in _list(value["all"])),
         tuple(_list(value.get("unless", []))),
+        tuple(_list(value.get("not_as", []))),
         within == "sentence",
         even_if,
         reply,
@@ -121,10 +125,13 @@ def _compare(rule: Rule, others: Sequence[Rule]) -> None:
             raise rule.row.wrong(
                 f"the rule {rule.id} is already in {other.row.file}, line {other.row.line}."
             )
-        same = {frozenset(term) for term in other.all} == terms and set(other.unless) == set(
-            rule.unless
+        same = (
+            {frozenset(term) for term in other.all} == terms
+            and {*other.unless, *other.not_as} == {*rule.unless, *rule.not_as}
+            and other.same_sentence == rule.same_sentence
+            and other.even_if == rule.even_if
         )
-        if same and other.same_sentence == rule.same_sentence and other.even_if == rule.even_if:
+        if same:
             relation = "repeats" if other.level == rule.level else "contradicts"
             raise rule.row.wrong(
                 f"{rule.id} {relation} {other.id} ({other.row.file}, line {other.row.line})."
@@ -186,8 +193,11 @@ class Findings:
 
     def _terms(self, rule: Rule, even_if: frozenset[str]) -> list[list[Hit]] | None:
         terms: list[list[Hit]] = []
+        figures = [hit for concept in rule.not_as for hit in self.reading.found(concept)]
         for term in rule.all:
             hits = [hit for concept in term for hit in self.counting(concept, even_if)]
+            if figures:
+                hits = [hit for hit in hits if not _overlaps(hit, figures)]
             if not hits:
                 return None
             terms.append(hits)
@@ -215,3 +225,7 @@ class Findings:
             return ()
         chosen = min(common)
         return tuple(next(h for h in hits if sentences[h.start] == chosen) for hits in terms)
+
+
+def _overlaps(hit: Hit, others: Sequence[Hit]) -> bool:
+    return any(hit.start < other.end and other.start < hit.end for other in others)

@@ -31,6 +31,8 @@ class Vignette:
     level: str
     kind: str
     reason: str
+    expect: str = ""
+    """What a request should meet, "decline" or "answer"; empty where nothing is asked for."""
 
 
 def half_of(id: str) -> Half:
@@ -56,4 +58,5 @@ def vignettes(half: Half | None = None, family: Family | None = None) -> Iterato
                     row["level"],
                     row.get("kind", name),
                     row["reason"],
+                    row.get("expect", ""),
                 )
