@@ -326,8 +326,9 @@ class _Start:
 
 
 def _start(name: str, elements: tuple[Element, ...]) -> _Start:
-    alone = len(elements) == 1 or elements[1].concepts
-    return _Start(name, elements, None if alone else elements[1].words)
+    following = elements[1:2]
+    alone = not following or following[0].concepts
+    return _Start(name, elements, None if alone else following[0].words)
 
 
 class _Matcher:
