@@ -140,11 +140,11 @@ def _results(
     by_condition = "condition_top1" in results["base"]
     which = asked if by_condition else list(range(len(rows)))
     chosen = [rows[i] for i in which]
-    answers = [[o.bare[i] for i in which] for o in (base, tuned)]
-    scores = [row_scores(chosen, side, by_condition) for side in answers]
-    results["slices"] = slices(chosen, *scores, is_rate=by_condition)
+    before, after = ([o.bare[i] for i in which] for o in (base, tuned))
+    base_scores, tuned_scores = (row_scores(chosen, side, by_condition) for side in (before, after))
+    results["slices"] = slices(chosen, base_scores, tuned_scores, is_rate=by_condition)
     results["slice_metric"] = "condition_top1" if by_condition else "rouge_l"
-    results["regressions"] = regressions(chosen, *answers, *scores)
+    results["regressions"] = regressions(chosen, before, after, base_scores, tuned_scores)
     if "safety" in section.metrics:
         results["safety"] = {
             name: asdict(rate) for name, rate in measure_safety("report").rates.items()
