@@ -61,7 +61,8 @@ def evaluate(
 def _pairs(given: list[str]) -> dict[str, str]:
     from medtune.errors import MedtuneError
 
-    pairs = {name: file for name, _, file in (one.partition("=") for one in given)}
+    split = [one.partition("=") for one in given]
+    pairs = {name: file for name, _, file in split}
     if not all(pairs.values()):
         raise MedtuneError("Give --benchmark as NAME=FILE, such as medmcqa=q.jsonl.", exit_code=2)
     return pairs

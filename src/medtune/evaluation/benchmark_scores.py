@@ -78,7 +78,7 @@ def _choices(
 ) -> dict[str, Measured]:
     """acc, acc_norm, and the accuracy of the letter that is generated."""
     options = [option_example(tokenizer, item, o) for item in items for o in item.options]
-    losses = speakers.losses(who, options, advance)[:, 0]
+    losses = speakers.losses(who, options, advance)[:, 0].tolist()
     sizes = [len(o.encode("utf-8")) for item in items for o in item.options]
     plain, normed = choose(items, losses.tolist(), sizes)
     prompts = [_prompt(tokenizer, item) for item in items]

@@ -141,10 +141,10 @@ def _results(
     which = asked if by_condition else list(range(len(rows)))
     chosen = [rows[i] for i in which]
     before, after = ([o.bare[i] for i in which] for o in (base, tuned))
-    scores = [row_scores(chosen, side, by_condition) for side in (before, after)]
-    results["slices"] = slices(chosen, *scores, is_rate=by_condition)
+    base_scores, tuned_scores = (row_scores(chosen, side, by_condition) for side in (before, after))
+    results["slices"] = slices(chosen, base_scores, tuned_scores, is_rate=by_condition)
     results["slice_metric"] = "condition_top1" if by_condition else "rouge_l"
-    results["regressions"] = regressions(chosen, before, after, scores[0], scores[1])
+    results["regressions"] = regressions(chosen, before, after, base_scores, tuned_scores)
     if "safety" in section.metrics:
         results["safety"] = {
             name: asdict(rate) for name, rate in measure_safety("report").rates.items()

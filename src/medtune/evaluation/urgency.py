@@ -68,8 +68,7 @@ def more_urgent(said: Level | None, ruled: Level) -> Level | None:
     """What a person is told by the answer and the safety layer together; the layer only raises."""
     if ruled not in ("emergency", "urgent_same_day"):
         return said
-    told: Level = said or "self_care"
-    return ruled if LEVELS.index(ruled) > LEVELS.index(told) else told
+    return LEVELS[max(LEVELS.index(said or LEVELS[0]), LEVELS.index(ruled))]
 
 
 def urgency_metrics(wanted: Sequence[Level], said: Sequence[Level | None]) -> dict[str, Measured]:
