@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from threading import Event, Thread
@@ -45,6 +46,19 @@ def test_a_seed_repeats_an_answer_and_temperature_changes_it(engine: LlamaCppEng
 
     assert say(1) == say(1)
     assert len({say(seed) for seed in range(6)}) > 1
+
+
+def test_an_answer_is_forced_to_fit_a_schema(engine: LlamaCppEngine) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"lasts": {"enum": ["days", "weeks"]}, "sick": {"type": "boolean"}},
+        "required": ["lasts", "sick"],
+        "additionalProperties": False,
+    }
+    said = "".join(engine.stream(messages("I cough."), Decoding(60, schema=schema)))
+    tree = json.loads(said)
+    assert tree["lasts"] in {"days", "weeks"}
+    assert isinstance(tree["sick"], bool)
 
 
 def test_stop_ends_the_answer_and_frees_the_slot(engine: LlamaCppEngine) -> None:

@@ -190,7 +190,9 @@ def _request(prompt: list[int], settings: Decoding) -> dict[str, Any]:
     if settings.seed is not None:
         request["seed"] = settings.seed
     if settings.schema is not None:
-        request["json_schema"] = settings.schema
+        # Any white space would let a small model write nothing else until the limit.
+        strict = {"whitespace_flexible": False}
+        request["json_schema"] = {**settings.schema, "x-guidance": strict}
     return request
 
 
