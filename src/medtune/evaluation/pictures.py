@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 BASE_COLOUR, TUNED_COLOUR, INK = "#8a8f98", "#0b6e63", "#3c4149"
@@ -19,7 +19,7 @@ def loss_curves(log: Sequence[dict[str, Any]]) -> str:
     return _svg(figure)
 
 
-def curves_side_by_side(logs: dict[str, Sequence[dict[str, Any]]]) -> str:
+def curves_side_by_side(logs: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     """Training and validation loss of several runs, one picture each on one scale.
 
     Args:
