@@ -86,7 +86,6 @@ def known_shapes() -> dict[str, dict[str, Any]]:
     return yaml.safe_load(text)
 
 
-@cache
 def shape_of(section: ModelSection) -> Shape:
     """The shape of a base, from its configuration alone: nothing is loaded but that.
 
@@ -94,16 +93,21 @@ def shape_of(section: ModelSection) -> Shape:
         MedtuneError: the base is not here, cannot be fetched, and is none of the known ones, or
             it is no decoder of Llama's kind.
     """
+    return _shape(section.base, section.revision)
+
+
+@cache
+def _shape(base: str, revision: str) -> Shape:
     import torch
     from torch import nn
     from transformers import AutoModelForCausalLM
 
-    config = _config(section)
+    config = _config(base, revision)
     text = config.get_text_config()
     lacking = [name for name in _MISSING if not hasattr(text, name)]
     if lacking or getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None):
         raise MedtuneError(
-            f"The base {section.base} ({config.model_type}) cannot be planned: only decoders of "
+            f"The base {base} ({config.model_type}) cannot be planned: only decoders of "
             "Llama's kind (Llama, Mistral, Qwen, Gemma, SmolLM) can. Try a few steps instead: "
             "`medtune train ... training.max_steps=3` tells its peak memory."
         )
@@ -136,14 +140,14 @@ def shape_of(section: ModelSection) -> Shape:
     )
 
 
-def _config(section: ModelSection) -> PreTrainedConfig:
+def _config(base: str, revision: str) -> PreTrainedConfig:
     from transformers import AutoConfig
 
-    known = known_shapes().get(section.base)
-    if known is not None and not Path(section.base).is_dir():
+    known = known_shapes().get(base)
+    if known is not None and not Path(base).is_dir():
         sizes = dict(known)
         return AutoConfig.for_model(sizes.pop("model_type"), **sizes)
-    folder = _folder_with_config(section)
+    folder = _folder_with_config(base, revision)
     try:
         return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
@@ -151,11 +155,10 @@ def _config(section: ModelSection) -> PreTrainedConfig:
         raise MedtuneError(f"{folder}/config.json cannot be read: {reason}") from error
 
 
-def _folder_with_config(section: ModelSection) -> Path:
+def _folder_with_config(base: str, revision: str) -> Path:
     """The base's folder; of a base on the Hub only the configuration is fetched."""
     from medtune.hub import fetch
 
-    base = section.base
     if base != "embedded" and not Path(base).exists() and base.count("/") == 1 and base[0] != ".":
-        return fetch(base, "model", section.revision, ["config.json"])
-    return base_folder(base, section.revision)
+        return fetch(base, "model", revision, ["config.json"])
+    return base_folder(base, revision)

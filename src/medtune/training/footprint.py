@@ -1,8 +1,8 @@
 """Peak memory of a training, part by part, from the shape of the base and the recipe alone.
 
-What autograd keeps was counted tensor by tensor in the code that runs: transformers' decoder
-layers, PEFT's linear layers under autocast, bitsandbytes, and the two attentions and two heads
-of a CPU and a GPU.  All sizes are in bytes.
+What autograd keeps follows from the code that runs: transformers' decoder layers, PEFT's linear
+layers under autocast, bitsandbytes, and the attention and head of a CPU or a GPU.  A test counts
+it tensor by tensor on a CPU; no figure for a GPU has been measured yet.  All sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HEAD_AT_ONCE, _HEAD_BYTES = 2**23, 20
 """Logits at once of our head on a CPU, and bytes for each: three float32 and two bfloat16."""
 _PLAIN_ATTENTION_UP_TO = 1024
 _CUDA_OVERHEAD, _CPU_OVERHEAD = int(0.5 * GIB), int(0.75 * GIB)
-"""CUDA's context and unusable gaps; the interpreter with its libraries, measured."""
+"""Assumed: CUDA's context and unusable gaps; the interpreter with its libraries."""
 _EVALUATED_AT_ONCE = 8
 
 
