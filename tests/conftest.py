@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from medtune.run import Run
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many workers as cores: threads of two jobs on one core wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says nothing on a machine that other work shares.
 settings.register_profile("untimed", deadline=None)

@@ -14,6 +14,7 @@ from medtune.run import Run
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_the_demo_beats_its_base_by_far_and_every_answer_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "medtune", "demo", "--no-serve"]
     with (tmp_path / "said.txt").open("w") as said:

@@ -21,6 +21,7 @@ def test_it_holds_no_output_no_token_and_no_logic_of_its_own() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -28,7 +29,7 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MEDTUNE_ROWS", "60")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbclient.NotebookClient(
-        notebook, timeout=500, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     printed = json.dumps(notebook.cells)
     assert "Call your local emergency number now" in printed
