@@ -13,6 +13,7 @@ import torch
 from families import FAMILIES, config_of, model_of, tokenizer_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stories import transformers_folder
 
 from medtune.chat.engines.llamacpp import start_server
 from medtune.chat.parity import ask, compare
@@ -252,3 +253,35 @@ def test_an_interrupted_conversion_leaves_nothing(tuned_run: Run, tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         gguf_of(run, "f16", interrupt)
     assert os.listdir(run.exports) == []
+
+
+def test_real_pretrained_weights_tell_the_same_story_in_llama_cpp(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Grouped-query attention, SentencePiece and weights that mean something."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = shared_data.parent / "weights" / "stories260K"
+    if not source.is_dir():
+        pytest.skip("the genuine weights for trials are not here")
+    folder = transformers_folder(source, tmp_path / "stories")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    told = model.generate(torch.tensor([[tokenizer.bos_token_id]]), max_new_tokens=20, do_sample=False)  # fmt: skip
+    assert "there was a little girl named Lily" in tokenizer.decode(told[0])
+    who = ("girl", "boy", "dog", "cat", "bird", "tree", "doctor", "queen", "car", "fish")
+    begins = (
+        "Once upon a time, a {}",
+        "The {} was ill.",
+        "A big {} saw",
+        "{}",
+        "Mom told the {} to",
+    )
+    turns = [messages(begin.format(one)) for begin in begins for one in who]
+    for kind in ("f16", "f32"):
+        file = write_gguf(model, tokenizer, tmp_path / f"{kind}.gguf", kind, name="stories")
+        found = compare(file, model, tokenizer, turns, max_new_tokens=32)
+        assert found.prompts == found.same_tokens == 50
+        assert found.same_answers + found.near_ties == 50
+        assert found.same_answers >= (50 if kind == "f32" else 48)
+        assert found.first_difference < 0.03
