@@ -17,9 +17,10 @@ from medtune.run import Run
 
 
 def _copy(run: Run, folder: Path) -> Run:
+    """A run of the test's own, without what other tests have exported."""
     import shutil
 
-    shutil.copytree(run.folder, folder / run.name)
+    shutil.copytree(run.folder, folder / run.name, ignore=shutil.ignore_patterns("exports"))
     return Run(folder / run.name)
 
 

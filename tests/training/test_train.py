@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,11 +210,13 @@ def test_a_training_without_resume_begins_afresh(tiny_base: Path, tmp_path: Path
     assert max(_losses(run)) == 4
 
 
-@pytest.mark.parametrize("packing", ["false", "true"])
+@pytest.mark.parametrize("batches_are", ["padded", "end to end", "packed"])
 def test_the_trainer_reads_whole_answers_with_their_end_also_where_padding_is_the_end_token(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: str
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches_are: str
 ) -> None:
     """What reaches the model: prompt and padding are not trained, the end of the answer is."""
+    from medtune.training import documents
+    from medtune.training import train as module
     from medtune.training.order import OrderedTrainer
 
     base = tmp_path / "base"
@@ -229,7 +232,15 @@ def test_the_trainer_reads_whole_answers_with_their_end_also_where_padding_is_th
         return step(self, model, inputs, *more)
 
     monkeypatch.setattr(OrderedTrainer, "training_step", recorded)
-    recipe = _recipe(base, f"training.packing={packing}", "data.limit=40")
+    if batches_are == "padded":  # as on a GPU
+        arguments = module._arguments
+
+        def padded(recipe: Recipe, run: Run, **more: bool) -> Any:
+            return replace(arguments(recipe, run, **more), padding_free=False)
+
+        monkeypatch.setattr(module, "_arguments", padded)
+        monkeypatch.setattr(documents, "use_documents_attention", lambda model: None)
+    recipe = _recipe(base, f"training.packing={batches_are == 'packed'}", "data.limit=40")
     run = _prepared(recipe, tmp_path)
     train(recipe, run)
     answers = []
@@ -238,7 +249,8 @@ def test_the_trainer_reads_whole_answers_with_their_end_also_where_padding_is_th
             trained = labels != NOT_TRAINED
             assert torch.equal(labels[trained], ids[trained])
             answers += tokenizer.decode(labels[trained]).split("</s>")[:-1]
-        if packing == "true":
+        if batches_are != "padded":
+            assert len(batch["input_ids"]) == 1
             assert (batch["position_ids"] == 0).any()
         else:
             assert (batch["labels"][batch["attention_mask"] == 0] == NOT_TRAINED).all()
