@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,14 @@ def test_the_demo_beats_its_base_by_far_and_every_answer_ends(tmp_path: Path) ->
     command = [sys.executable, "-m", "medtune", "demo", "--no-serve"]
     with (tmp_path / "said.txt").open("w") as said:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
+        # Not wait4's figure, which counts what this process held when it forked.
+        held = 0
+        while process.poll() is None:
+            state = Path(f"/proc/{process.pid}/status").read_text()
+            held = max(held, *(int(n) for n in re.findall(r"VmRSS:\s+(\d+) kB", state)), 0)
+            time.sleep(0.1)
     text = (tmp_path / "said.txt").read_text(encoding="utf-8")
-    assert status == 0, text
+    assert process.returncode == 0, text
     run = Run(tmp_path / "runs" / "embedded-qlora")
     results = json.loads(run.results_file.read_text(encoding="utf-8"))
     base, tuned = results["base"], results["tuned"]
@@ -35,7 +41,7 @@ def test_the_demo_beats_its_base_by_far_and_every_answer_ends(tmp_path: Path) ->
     assert run.report_file.exists()
     assert "Possible conditions:" in text
     assert "not medical advice" in text
-    assert usage.ru_maxrss / 2**20 <= 3.0  # GiB
+    assert held * 1024 <= 3e9
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medtune.embedded import BASE_FOLDER
 from medtune.errors import MedtuneError
 from medtune.hub import fetch
-from medtune.model.memory import keep_freed_memory
+from medtune.model.memory import keep_few_kernels, keep_freed_memory
 from medtune.model.template import PLAIN_TEMPLATE
 from medtune.recipe import ModelSection
 from medtune.run import Run
@@ -97,6 +97,7 @@ def load_base(section: ModelSection, *, cpu: bool = False) -> PreTrainedModel:
         options["device_map"] = {"": 0}
     else:
         keep_freed_memory()
+        keep_few_kernels()
     with quiet(), _readable(folder):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, **options)
     if section.quantization == "nf4":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import resource
 import shutil
 import warnings
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from medtune.data.rows import Row, read_split
 from medtune.errors import MedtuneError
 from medtune.model.adapter import AdapterStart, lora_config
 from medtune.model.load import load_base, load_tokenizer, resolve_dtype
+from medtune.model.memory import peak_memory
 from medtune.recipe import Recipe
 from medtune.run import Run, disk_error, whole
 from medtune.training import checkpoints
@@ -241,8 +241,8 @@ def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Tra
     losses = [entry["loss"] for entry in log if "loss" in entry]
     per_epoch = sum(len(row.input_ids) for row in rows)
     tokens = round(per_epoch * (state.epoch or 0))
-    # Linux counts in KiB.  The peak is of the whole process, so of the demo it is an upper bound.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # The peak is of the whole process, so of the demo it is an upper bound.
+    peak = peak_memory()
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
