@@ -1,7 +1,7 @@
 """Useful tokens per second of a training: the notebook way, TRL's defaults, Medtune.
 
     python benchmarks/training.py                          # all that this machine can run
-    python benchmarks/training.py --case cpu-135m          # about seven minutes on two cores
+    python benchmarks/training.py --case cpu-135m          # about seven minutes on one core
     python benchmarks/training.py --case cpu-135m --layers 2 --rows 32 --output small.json
 
 Every way trains the same rows in its own process.  Useful tokens are those of the rows, padding
@@ -10,7 +10,8 @@ not of quality.
 
 On a CPU every way makes the same optimizer steps from the same start, so that their losses can be
 held against each other, and the floor stands beside them: the matrix products of those steps
-alone, in bfloat16.  On a GPU (three shapes of published systems, and Unsloth where it is
+alone, in bfloat16.  Time there is the processor's own, on one thread: what else runs on the machine
+does not count.  On a GPU (three shapes of published systems, and Unsloth where it is
 installed) Medtune packs, so its steps hold more rows, and only speed and memory are compared.
 """
 
@@ -18,10 +19,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,7 +65,7 @@ _QLORA = ("model.quantization=nf4", "training.optimizer=paged_adamw_32bit",
           "training.gradient_checkpointing=true", "training.packing=true")  # fmt: skip
 CASES = {
     "cpu-135m": Case(
-        "HuggingFaceTB/SmolLM2-135M-Instruct", 64, 512,
+        "HuggingFaceTB/SmolLM2-135M-Instruct", 40, 512,
         ("adapter.targets=[q_proj, v_proj]", "adapter.dropout=0"),
         gpu=False, at_least={"notebook": 4.5, "trl": 3, "trl-fp32": 3},
     ),
@@ -81,6 +85,22 @@ CASES = {
         batch=3, at_least={"notebook": 3}, memory_gib=6.28e9 / 2**30,
     ),
 }  # fmt: skip
+
+
+class Clock:
+    """Seconds on the wall and of the processor, between starts and stops."""
+
+    def __init__(self) -> None:
+        self.wall = self.processor = 0.0
+
+    @contextmanager
+    def running(self, sign: int = 1) -> Iterator[None]:
+        """Count what happens inside; with -1, leave it out of what is counted around it."""
+        began = time.perf_counter(), time.process_time()
+        yield
+        _wait_for_gpu()
+        self.wall += sign * (time.perf_counter() - began[0])
+        self.processor += sign * (time.process_time() - began[1])
 
 
 def make_base(folder: Path, shape: str, layers: int | None) -> None:
@@ -148,7 +168,7 @@ def prepared(case: Case, base: Path, folder: Path) -> tuple[Any, Any, list[Any],
     return recipe, run, [train[i] for i in order], validation
 
 
-def by_notebook(case: Case, recipe: Any, rows: list[Any]) -> tuple[Any, float]:
+def by_notebook(case: Case, recipe: Any, rows: list[Any], clock: Clock) -> Any:
     """Pad to the full length, one row at a time, eager attention, loss from the full logits.
 
     In float32 on a CPU; on a GPU as the published notebooks do it, the base in 16 bits or quantised
@@ -179,30 +199,30 @@ def by_notebook(case: Case, recipe: Any, rows: list[Any]) -> tuple[Any, float]:
         recipe.training.learning_rate,
         weight_decay=0.0,
     )
-    started = time.perf_counter()
-    for start in range(0, len(rows), case.batch):
-        step = rows[start : start + case.batch]
-        trained = sum(label != -100 for row in step for label in row.labels)
-        for row in step:
-            padding = case.length - len(row.input_ids)
-            ids = torch.tensor([row.input_ids + [0] * padding], device=device)
-            mask = torch.tensor([[1] * len(row.input_ids) + [0] * padding], device=device)
-            labels = torch.tensor(row.labels + [-100] * padding, device=device)
-            with torch.autocast(device, torch.bfloat16, enabled=case.gpu):
-                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(
-                logits[0, :-1].float(), labels[1:], ignore_index=-100, reduction="sum"
-            )
-            (loss / trained).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    return model, _finished(started)
+    with clock.running():
+        for start in range(0, len(rows), case.batch):
+            step = rows[start : start + case.batch]
+            trained = sum(label != -100 for row in step for label in row.labels)
+            for row in step:
+                padding = case.length - len(row.input_ids)
+                ids = torch.tensor([row.input_ids + [0] * padding], device=device)
+                mask = torch.tensor([[1] * len(row.input_ids) + [0] * padding], device=device)
+                labels = torch.tensor(row.labels + [-100] * padding, device=device)
+                with torch.autocast(device, torch.bfloat16, enabled=case.gpu):
+                    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                loss = torch.nn.functional.cross_entropy(
+                    logits[0, :-1].float(), labels[1:], ignore_index=-100, reduction="sum"
+                )
+                (loss / trained).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
 
 
 def by_trl(
-    case: Case, recipe: Any, rows: list[Any], folder: Path, **settings: Any
-) -> tuple[Any, float]:
+    case: Case, recipe: Any, rows: list[Any], folder: Path, clock: Clock, **settings: Any
+) -> Any:
     """TRL's trainer as it comes, padded to the longest row of a batch.
 
     It gets the rows in Medtune's order, where rows of a batch are of similar length: less padding
@@ -251,12 +271,12 @@ def by_trl(
         processing_class=AutoTokenizer.from_pretrained(recipe.model.base),
         peft_config=lora_config(recipe.adapter, base),
     )
-    started = time.perf_counter()
-    trainer.train()
-    return trainer.model, _finished(started)
+    with clock.running():
+        trainer.train()
+    return trainer.model
 
 
-def by_unsloth(case: Case, recipe: Any, rows: list[Any], folder: Path) -> tuple[Any, float]:
+def by_unsloth(case: Case, recipe: Any, rows: list[Any], folder: Path, clock: Clock) -> Any:
     """Unsloth's patched model in TRL's trainer, with its own packing, as its notebooks use it."""
     from unsloth import FastLanguageModel  # type: ignore[import-not-found]  # before TRL
 
@@ -298,29 +318,37 @@ def by_unsloth(case: Case, recipe: Any, rows: list[Any], folder: Path) -> tuple[
         train_dataset=to_dataset(rows),
         processing_class=tokenizer,
     )
-    started = time.perf_counter()
-    trainer.train()
-    return trainer.model, _finished(started)
+    with clock.running():
+        trainer.train()
+    return trainer.model
 
 
-def by_medtune(recipe: Any, run: Any) -> tuple[Any, float]:
+def by_medtune(recipe: Any, run: Any, clock: Clock) -> Any:
     """``medtune train``, less the validation before the first step, which the others do not do."""
     from medtune.model.load import load_tuned
-    from medtune.training.callbacks import read_metrics
+    from medtune.training.order import OrderedTrainer
     from medtune.training.train import train
 
-    seconds = train(recipe, run).seconds
-    validated = sum(entry.get("eval_seconds", 0.0) for entry in read_metrics(run.metrics_file))
-    return load_tuned(run), seconds - validated
+    whole, validation = OrderedTrainer.train, OrderedTrainer.evaluate
+
+    def timed_train(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with clock.running():
+            return whole(self, *args, **kwargs)
+
+    def timed_evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with clock.running(-1):
+            return validation(self, *args, **kwargs)
+
+    OrderedTrainer.train, OrderedTrainer.evaluate = timed_train, timed_evaluate  # type: ignore[method-assign]
+    train(recipe, run)
+    return load_tuned(run)
 
 
-def _finished(started: float) -> float:
-    """Seconds since ``started``, when all that was asked of a GPU is done."""
+def _wait_for_gpu() -> None:
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def one(way: str, case: Case, base: Path) -> dict[str, Any]:
@@ -336,30 +364,32 @@ def one(way: str, case: Case, base: Path) -> dict[str, Any]:
         folder = Path(scratch) / way
         if case.gpu:
             torch.cuda.reset_peak_memory_stats()
+        clock = Clock()
         match way:
             case "notebook":
-                model, seconds = by_notebook(case, recipe, rows)
+                model = by_notebook(case, recipe, rows, clock)
             case "trl":
-                model, seconds = by_trl(case, recipe, rows, folder)
+                model = by_trl(case, recipe, rows, folder, clock)
             case "trl-fp32":
-                model, seconds = by_trl(
-                    case, recipe, rows, folder, bf16=False, gradient_checkpointing=False
-                )
+                plain = {"bf16": False, "gradient_checkpointing": False}
+                model = by_trl(case, recipe, rows, folder, clock, **plain)
             case "unsloth":
-                model, seconds = by_unsloth(case, recipe, rows, folder)
+                model = by_unsloth(case, recipe, rows, folder, clock)
             case _:
-                model, seconds = by_medtune(recipe, run)
+                model = by_medtune(recipe, run, clock)
         if case.gpu:
             peak, losses = torch.cuda.max_memory_allocated(), None
         else:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             losses = answer_losses(model.eval(), validation, batch_size=8)
     useful = sum(len(row.input_ids) for row in rows)
+    seconds = clock.wall if case.gpu else clock.processor
     return {
         "way": way,
         "rows": len(rows),
         "useful_tokens": useful,
         "seconds": round(seconds, 2),
+        "seconds_on_the_wall": round(clock.wall, 2),
         "useful_tokens_per_second": round(useful / seconds, 1),
         "peak_memory_gib": round(peak / 2**30, 2),
         **({} if losses is None else {"validation_loss": _mean(losses)}),
@@ -397,21 +427,18 @@ def floor(case: Case, base: Path) -> float:
     layer += [(c.intermediate_size, c.hidden_size)] * 2 + [(c.hidden_size, c.intermediate_size)]
     layers = [[_weight(shape) for shape in layer] for _ in range(c.num_hidden_layers)]
     head = _weight((c.vocab_size, c.hidden_size))
-    started = seconds = 0.0
-    for repetition in range(3):
-        if repetition == 1:  # the first one compiles and touches the memory
-            started = time.perf_counter()
-        for start in range(0, len(rows), case.batch):
-            step = rows[start : start + case.batch]
-            tokens = sum(len(row.input_ids) for row in step)
-            trained = sum(label != -100 for row in step for label in row.labels)
+    clock = Clock()
+    for number, start in enumerate([0, *range(0, len(rows), case.batch)]):
+        step = rows[start : start + case.batch]
+        tokens = sum(len(row.input_ids) for row in step)
+        trained = sum(label != -100 for row in step for label in row.labels)
+        with clock.running(1 if number else 0):  # the first one compiles and touches the memory
             for weights in layers:
                 for weight in weights:
                     _both_products(weight, tokens)
             for first in range(0, trained, 512):  # its logits together are larger than the model
                 _both_products(head, min(512, trained - first))
-    seconds = (time.perf_counter() - started) / 2
-    return sum(len(row.input_ids) for row in rows) / seconds
+    return sum(len(row.input_ids) for row in rows) / clock.processor
 
 
 def _weight(shape: tuple[int, int]) -> Any:
@@ -430,8 +457,6 @@ def _both_products(weight: Any, tokens: int) -> None:
 
 def measure(name: str, case: Case, layers: int | None, ways: tuple[str, ...]) -> dict[str, Any]:
     """Every way of a case, each in its own process, and how Medtune stands beside the others."""
-    import torch
-
     from medtune.run import hardware
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -449,7 +474,7 @@ def measure(name: str, case: Case, layers: int | None, ways: tuple[str, ...]) ->
     ours = next((m for m in measured if m["way"] == "medtune"), None)
     found: dict[str, Any] = {
         "hardware": hardware(),
-        "threads": torch.get_num_threads(),
+        "time": "on the wall" if case.gpu else "of the processor, one thread",
         "shape": case.shape,
         "length": case.length,
         "overrides": list(case.overrides),
@@ -491,7 +516,10 @@ def _alone(what: str, name: str, base: Path, layers: int | None, rows: int) -> A
     """The answer of this script about one thing, in a process of its own."""
     command = [sys.executable, __file__, "--only", what, "--case", name, "--base", str(base)]
     command += ["--rows", str(rows), *(["--layers", str(layers)] if layers else [])]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    environment = dict(os.environ)
+    if not CASES[name].gpu:
+        environment["OMP_NUM_THREADS"] = "1"
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
