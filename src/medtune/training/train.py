@@ -21,6 +21,7 @@ from medtune.run import Run, disk_error, whole
 from medtune.training import checkpoints
 from medtune.training.examples import Example, examples, to_dataset
 from medtune.training.failures import cause_of
+from medtune.training.tracking import check_installed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,6 +62,7 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False) -> Trained:
             ruined, the checkpoint was made with other settings, or the training was interrupted
             (then the sentence says how to go on).
     """
+    check_installed(recipe.tracking.report_to)
     tokenizer = load_tokenizer(recipe.model)
     length = recipe.data.max_length
     validation = read_split(run, "validation")
