@@ -61,7 +61,7 @@ class Case:
         return ("notebook", "trl", *unsloth, "medtune")
 
 
-_QLORA = ("model.quantization=nf4", "training.optimizer=paged_adamw_32bit",
+_QLORA = ("model.quantization=nf4", "training.optimizer=paged_adamw_8bit",
           "training.gradient_checkpointing=true", "training.packing=true")  # fmt: skip
 CASES = {
     "cpu-135m": Case(

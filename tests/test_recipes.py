@@ -25,6 +25,7 @@ TOKENIZERS = Path(__file__).parents[2] / "shared" / "tokenizers"
 FAMILIES = {
     "llama2": ("Llama", "tinyllama"),
     "llama3": ("Llama", ""),
+    "llama3.2": ("Llama", ""),
     "tinyllama": ("Llama", "tinyllama"),
     "medifyai": ("Mistral", ""),
     "qwen3": ("Qwen3", "qwen2.5"),
@@ -66,7 +67,7 @@ def test_the_head_of_a_recipe_says_how_to_start_it_and_what_it_costs(name: str) 
     """Memory and time are marked: predicted is from ``medtune plan``, measured was measured."""
     text = shipped_recipes()[name].read_text(encoding="utf-8")
     head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
-    assert re.search(rf"medtune (train|sweep) {name}\b", head)
+    assert re.search(rf"medtune (train|sweep) {re.escape(name)}\b", head)
     marked = re.search(r"(predicted|measured): ([\d.]+) GiB .*", head, re.S)
     assert marked, head
     assert re.search(r"minutes?\b|the time is known after", marked[0])

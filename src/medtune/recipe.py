@@ -382,7 +382,7 @@ def load_recipe(name_or_path: str | Path, overrides: list[str] | None = None) ->
             and the nearest right key), or a value is not allowed (named with what is).
     """
     path = Path(name_or_path)
-    if not path.suffix and not path.exists():
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
         path = _shipped(str(name_or_path))
     text = _read(path)
     tree, lines = _parse(path, text)
