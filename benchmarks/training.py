@@ -1,151 +1,250 @@
-"""Useful tokens per second of a CPU training: the notebook way, TRL's defaults, Medtune.
+"""Useful tokens per second of a training: the notebook way, TRL's defaults, Medtune.
 
-    python benchmarks/training.py                    # 135M Llama shape, about fifteen minutes
-    python benchmarks/training.py --layers 2 --rows 48 --output /tmp/small.json
+    python benchmarks/training.py                          # all that this machine can run
+    python benchmarks/training.py --case cpu-135m          # about seven minutes on one core
+    python benchmarks/training.py --case cpu-135m --layers 2 --rows 32 --output small.json
 
-Every way trains the same rows in the same order with eight rows a step, in its own process, and
-is then measured on the same validation rows.  Useful tokens are those of the rows, padding left
-out.  Beside them stands the floor: the matrix products of one training alone, in bfloat16.
-Random weights of the true shape; a measurement of speed and of equal learning, not of quality.
+Every way trains the same rows in its own process.  Useful tokens are those of the rows, padding
+left out.  Random weights of the true shapes: a measurement of speed, memory and equal learning,
+not of quality.
+
+On a CPU every way makes the same optimizer steps from the same start, so that their losses can be
+held against each other, and the floor stands beside them: the matrix products of those steps
+alone, in bfloat16.  Time there is the processor's own, on one thread: what else runs on the machine
+does not count.  On a GPU (three shapes of published systems, and Unsloth where it is
+installed) Medtune packs, so its steps hold more rows, and only speed and memory are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "training_cpu.json"
-WAYS = ("notebook", "trl", "medtune")
-ROWS_A_STEP = 8
-LEARNING_RATE = 1e-3
+RESULTS = Path(__file__).parent / "results" / "training.json"
+VALIDATION_ROWS = 32
 
 
-def make_base(folder: Path, layers: int) -> None:
-    """A random Llama of SmolLM2-135M's shape with the embedded tokenizer."""
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: a shape, how it is trained, and what is wanted of it."""
+
+    shape: str
+    """A base of ``medtune.model.shapes.yaml``."""
+    rows: int
+    length: int
+    """What the notebook way pads to, and ``data.max_length``."""
+    overrides: tuple[str, ...]
+    batch: int = 8
+    """Rows of an optimizer step, for every way that does not pack."""
+    gpu: bool = True
+    at_least: dict[str, float] = field(default_factory=dict)
+    """How many times as fast as each other way Medtune must be."""
+    memory_gib: float | None = None
+    """What the peak of Medtune's way may be."""
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        if not self.gpu:
+            return ("notebook", "trl", "trl-fp32", "medtune")
+        unsloth = ("unsloth",) if find_spec("unsloth") else ()
+        return ("notebook", "trl", *unsloth, "medtune")
+
+
+_QLORA = ("model.quantization=nf4", "training.optimizer=paged_adamw_8bit",
+          "training.gradient_checkpointing=true", "training.packing=true")  # fmt: skip
+CASES = {
+    "cpu-135m": Case(
+        "HuggingFaceTB/SmolLM2-135M-Instruct", 40, 512,
+        ("adapter.targets=[q_proj, v_proj]", "adapter.dropout=0"),
+        gpu=False, at_least={"notebook": 4.5, "trl": 3, "trl-fp32": 3},
+    ),
+    "gpu-8b-qlora": Case(
+        "meta-llama/Meta-Llama-3-8B-Instruct", 256, 2048,
+        (*_QLORA, "training.batch_size=2"), batch=2,
+        at_least={"notebook": 3}, memory_gib=7.4,
+    ),
+    "gpu-7b-qlora": Case(
+        "mistralai/Mistral-7B-Instruct-v0.2", 256, 512,
+        (*_QLORA, "training.batch_size=2"), batch=2, memory_gib=6,
+    ),
+    "gpu-tinyllama-lora": Case(
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0", 768, 512,
+        ("adapter.targets=[q_proj, k_proj, v_proj, o_proj]", "training.packing=true",
+         "training.batch_size=4"),
+        batch=3, at_least={"notebook": 3}, memory_gib=6.28e9 / 2**30,
+    ),
+}  # fmt: skip
+
+
+class Clock:
+    """Seconds on the wall and of the processor, between starts and stops."""
+
+    def __init__(self) -> None:
+        self.wall = self.processor = 0.0
+
+    @contextmanager
+    def running(self, sign: int = 1) -> Iterator[None]:
+        """Count what happens inside; with -1, leave it out of what is counted around it."""
+        began = time.perf_counter(), time.process_time()
+        yield
+        _wait_for_gpu()
+        self.wall += sign * (time.perf_counter() - began[0])
+        self.processor += sign * (time.process_time() - began[1])
+
+
+def make_base(folder: Path, shape: str, layers: int | None) -> None:
+    """A random model of this shape with the embedded tokenizer."""
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from medtune.embedded import BASE_FOLDER
+    from medtune.model.shape import known_shapes
 
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49_152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=layers,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
+    sizes = known_shapes()[shape]
+    if layers:
+        sizes["num_hidden_layers"] = layers
+    config = AutoConfig.for_model(
+        sizes.pop("model_type"), **sizes, bos_token_id=1, eos_token_id=2, pad_token_id=0
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    torch.manual_seed(0)
+    gpu = torch.cuda.is_available()
+    with torch.device("cuda" if gpu else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if gpu else None)
+    model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(BASE_FOLDER).save_pretrained(folder)
 
 
-def recipe_for(base: Path, rows: int) -> Any:
+def prepared(case: Case, base: Path, folder: Path) -> tuple[Any, Any, list[Any], list[Any]]:
+    """Recipe, run, and the rows as examples, the training rows in Medtune's order."""
+    from medtune.data.prepare import prepare
+    from medtune.data.rows import read_split
+    from medtune.model.load import load_tokenizer
     from medtune.recipe import load_recipe
+    from medtune.run import Run
+    from medtune.training.examples import examples
+    from medtune.training.order import GroupedByLength
 
-    return load_recipe(
+    all_rows = case.rows + 2 * VALIDATION_ROWS
+    recipe = load_recipe(
         "embedded-qlora",
         [
             "name=medtune",
             f"model.base={base}",
             "model.quantization=none",
-            f"data.limit={rows + 64}",
-            f"data.validation={32 / (rows + 64)}",
-            f"data.test={32 / (rows + 64)}",
-            "data.max_length=512",
-            "adapter.targets=[q_proj, v_proj]",
+            f"data.limit={all_rows}",
+            f"data.validation={VALIDATION_ROWS / all_rows}",
+            f"data.test={VALIDATION_ROWS / all_rows}",
+            f"data.max_length={case.length}",
             "training.optimizer=adamw_torch",
             "training.schedule=constant",
             "training.warmup_steps=0",
+            "training.learning_rate=1e-3",
             "training.evaluate_every=100000",
-            f"training.batch_size={ROWS_A_STEP}",
-            f"training.learning_rate={LEARNING_RATE}",
+            "training.samples=0",
+            f"training.batch_size={case.batch}",
+            *case.overrides,
         ],
     )
-
-
-def prepared(base: Path, rows: int, folder: Path) -> tuple[Any, Any, list[Any], list[Any]]:
-    """Recipe, run, and the rows as examples, the training rows in Medtune's order."""
-    from medtune.data.prepare import prepare
-    from medtune.data.rows import read_split
-    from medtune.model.load import load_tokenizer
-    from medtune.run import Run
-    from medtune.training.examples import examples
-    from medtune.training.order import GroupedByLength
-
-    recipe = recipe_for(base, rows)
     run = Run(folder / recipe.name)
     tokenizer = load_tokenizer(recipe.model)
     prepare(recipe.data, run, tokenizer)
     run.keep(recipe)
     train, validation = (
-        examples(tokenizer, read_split(run, split), 512) for split in ("train", "validation")
+        examples(tokenizer, read_split(run, split), case.length)
+        for split in ("train", "validation")
     )
-    order = GroupedByLength([len(e.input_ids) for e in train], ROWS_A_STEP, recipe.training.seed)
+    order = GroupedByLength([len(e.input_ids) for e in train], case.batch, recipe.training.seed)
     return recipe, run, [train[i] for i in order], validation
 
 
-def by_notebook(recipe: Any, rows: list[Any]) -> tuple[Any, float]:
-    """Pad to 512, one row at a time, eager attention, float32, loss from the full logits."""
+def by_notebook(case: Case, recipe: Any, rows: list[Any], clock: Clock) -> Any:
+    """Pad to the full length, one row at a time, eager attention, loss from the full logits.
+
+    In float32 on a CPU; on a GPU as the published notebooks do it, the base in 16 bits or quantised
+    and then handed to ``prepare_model_for_kbit_training``.
+    """
     import torch
-    from peft import get_peft_model
-    from transformers import AutoModelForCausalLM
+    from peft import get_peft_model, prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     from medtune.model.adapter import lora_config
 
     torch.manual_seed(recipe.training.seed)
+    device = "cuda" if case.gpu else "cpu"
+    how: dict[str, Any] = {"dtype": torch.bfloat16 if case.gpu else torch.float32}
+    if recipe.model.quantization == "nf4":
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )  # fmt: skip
     base = AutoModelForCausalLM.from_pretrained(
-        recipe.model.base, dtype=torch.float32, attn_implementation="eager"
+        recipe.model.base, attn_implementation="eager", device_map={"": device}, **how
     )
+    if recipe.model.quantization == "nf4":
+        base = prepare_model_for_kbit_training(base)
     model = get_peft_model(base, lora_config(recipe.adapter, base)).train()
     optimizer = torch.optim.AdamW(
-        (p for p in model.parameters() if p.requires_grad), LEARNING_RATE, weight_decay=0.0
+        (p for p in model.parameters() if p.requires_grad),
+        recipe.training.learning_rate,
+        weight_decay=0.0,
     )
-    started = time.perf_counter()
-    for start in range(0, len(rows), ROWS_A_STEP):
-        step = rows[start : start + ROWS_A_STEP]
-        trained = sum(label != -100 for row in step for label in row.labels)
-        for row in step:
-            padding = 512 - len(row.input_ids)
-            logits = model(
-                input_ids=torch.tensor([row.input_ids + [0] * padding]),
-                attention_mask=torch.tensor([[1] * len(row.input_ids) + [0] * padding]),
-                use_cache=False,
-            ).logits
-            labels = torch.tensor(row.labels + [-100] * padding)
-            loss = torch.nn.functional.cross_entropy(
-                logits[0, :-1], labels[1:], ignore_index=-100, reduction="sum"
-            )
-            (loss / trained).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    return model, time.perf_counter() - started
+    with clock.running():
+        for start in range(0, len(rows), case.batch):
+            step = rows[start : start + case.batch]
+            trained = sum(label != -100 for row in step for label in row.labels)
+            for row in step:
+                padding = case.length - len(row.input_ids)
+                ids = torch.tensor([row.input_ids + [0] * padding], device=device)
+                mask = torch.tensor([[1] * len(row.input_ids) + [0] * padding], device=device)
+                labels = torch.tensor(row.labels + [-100] * padding, device=device)
+                with torch.autocast(device, torch.bfloat16, enabled=case.gpu):
+                    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                loss = torch.nn.functional.cross_entropy(
+                    logits[0, :-1].float(), labels[1:], ignore_index=-100, reduction="sum"
+                )
+                (loss / trained).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
 
 
-def by_trl(recipe: Any, rows: list[Any], folder: Path) -> tuple[Any, float]:
-    """TRL's trainer with its own defaults: float32, sdpa, padded to the longest row of a batch."""
+def by_trl(
+    case: Case, recipe: Any, rows: list[Any], folder: Path, clock: Clock, **settings: Any
+) -> Any:
+    """TRL's trainer as it comes, padded to the longest row of a batch.
+
+    It gets the rows in Medtune's order, where rows of a batch are of similar length: less padding
+    than in the random order that is its default.
+    """
     import torch
     from torch.utils.data import SequentialSampler
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
     from trl import SFTConfig, SFTTrainer
 
     from medtune.model.adapter import lora_config
     from medtune.training.examples import to_dataset
 
     set_seed(recipe.training.seed)
-    base = AutoModelForCausalLM.from_pretrained(recipe.model.base, dtype=torch.float32)
+    how: dict[str, Any] = {"dtype": torch.bfloat16 if case.gpu else torch.float32}
+    if recipe.model.quantization == "nf4":
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+    base = AutoModelForCausalLM.from_pretrained(
+        recipe.model.base, device_map={"": "cuda" if case.gpu else "cpu"}, **how
+    )
 
     class InOrder(SFTTrainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -155,14 +254,61 @@ def by_trl(recipe: Any, rows: list[Any], folder: Path) -> tuple[Any, float]:
         model=base,
         args=SFTConfig(
             output_dir=str(folder),
-            per_device_train_batch_size=ROWS_A_STEP,
-            learning_rate=LEARNING_RATE,
+            per_device_train_batch_size=case.batch,
+            learning_rate=recipe.training.learning_rate,
             lr_scheduler_type="constant",
             num_train_epochs=1,
-            max_length=None,
-            bf16=False,
-            gradient_checkpointing=False,
-            use_cpu=True,
+            max_length=case.length,
+            use_cpu=not case.gpu,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="no",
+            seed=recipe.training.seed,
+            **settings,
+        ),
+        train_dataset=to_dataset(rows),
+        processing_class=AutoTokenizer.from_pretrained(recipe.model.base),
+        peft_config=lora_config(recipe.adapter, base),
+    )
+    with clock.running():
+        trainer.train()
+    return trainer.model
+
+
+def by_unsloth(case: Case, recipe: Any, rows: list[Any], folder: Path, clock: Clock) -> Any:
+    """Unsloth's patched model in TRL's trainer, with its own packing, as its notebooks use it."""
+    from unsloth import FastLanguageModel  # type: ignore[import-not-found]  # before TRL
+
+    from medtune.training.examples import to_dataset
+
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        recipe.model.base,
+        max_seq_length=case.length,
+        load_in_4bit=recipe.model.quantization == "nf4",
+    )
+    targets = recipe.adapter.targets
+    model = FastLanguageModel.get_peft_model(
+        model,
+        r=recipe.adapter.rank,
+        lora_alpha=recipe.adapter.alpha,
+        lora_dropout=recipe.adapter.dropout,
+        use_gradient_checkpointing="unsloth",
+        **({} if targets == "all-linear" else {"target_modules": targets}),
+    )
+    from trl import SFTConfig, SFTTrainer
+
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(folder),
+            per_device_train_batch_size=recipe.training.batch_size,
+            learning_rate=recipe.training.learning_rate,
+            lr_scheduler_type="constant",
+            num_train_epochs=1,
+            max_length=case.length,
+            packing=recipe.training.packing,
+            optim=recipe.training.optimizer,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -170,127 +316,251 @@ def by_trl(recipe: Any, rows: list[Any], folder: Path) -> tuple[Any, float]:
             seed=recipe.training.seed,
         ),
         train_dataset=to_dataset(rows),
-        processing_class=AutoTokenizer.from_pretrained(recipe.model.base),
-        peft_config=lora_config(recipe.adapter, base),
+        processing_class=tokenizer,
     )
-    started = time.perf_counter()
-    trainer.train()
-    return trainer.model, time.perf_counter() - started
+    with clock.running():
+        trainer.train()
+    return trainer.model
 
 
-def one(way: str, base: Path, rows: int) -> dict[str, Any]:
-    """Train one way; seconds, useful tokens per second, validation loss in nats per token."""
+def by_medtune(recipe: Any, run: Any, clock: Clock) -> Any:
+    """``medtune train``, less the validation before the first step, which the others do not do."""
+    from medtune.model.load import load_tuned
+    from medtune.training.order import OrderedTrainer
+    from medtune.training.train import train
+
+    whole, validation = OrderedTrainer.train, OrderedTrainer.evaluate
+
+    def timed_train(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with clock.running():
+            return whole(self, *args, **kwargs)
+
+    def timed_evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with clock.running(-1):
+            return validation(self, *args, **kwargs)
+
+    OrderedTrainer.train, OrderedTrainer.evaluate = timed_train, timed_evaluate  # type: ignore[method-assign]
+    train(recipe, run)
+    return load_tuned(run)
+
+
+def _wait_for_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def one(way: str, case: Case, base: Path) -> dict[str, Any]:
+    """Train one way: speed, peak memory, and on a CPU the loss it came to, in nats per token."""
     import resource
+
+    import torch
 
     from medtune.evaluation.perplexity import answer_losses
 
     with tempfile.TemporaryDirectory() as scratch:
-        recipe, run, train_rows, validation = prepared(base, rows, Path(scratch))
-        useful = sum(len(row.input_ids) for row in train_rows)
-        if way == "medtune":
-            from medtune.model.load import load_tuned
-            from medtune.training.train import train
-
-            seconds = train(recipe, run).seconds
-            # Medtune measures validation before and after, which the others do not.
-            seconds -= _evaluation_seconds(run)
-            model: Any = load_tuned(run)
-        elif way == "trl":
-            model, seconds = by_trl(recipe, train_rows, Path(scratch) / "trl")
+        recipe, run, rows, validation = prepared(case, base, Path(scratch))
+        folder = Path(scratch) / way
+        if case.gpu:
+            torch.cuda.reset_peak_memory_stats()
+        clock = Clock()
+        match way:
+            case "notebook":
+                model = by_notebook(case, recipe, rows, clock)
+            case "trl":
+                model = by_trl(case, recipe, rows, folder, clock)
+            case "trl-fp32":
+                plain = {"bf16": False, "gradient_checkpointing": False}
+                model = by_trl(case, recipe, rows, folder, clock, **plain)
+            case "unsloth":
+                model = by_unsloth(case, recipe, rows, folder, clock)
+            case _:
+                model = by_medtune(recipe, run, clock)
+        if case.gpu:
+            peak, losses = torch.cuda.max_memory_allocated(), None
         else:
-            model, seconds = by_notebook(recipe, train_rows)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        losses = answer_losses(model.eval(), validation, batch_size=8)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            losses = answer_losses(model.eval(), validation, batch_size=8)
+    useful = sum(len(row.input_ids) for row in rows)
+    seconds = clock.wall if case.gpu else clock.processor
     return {
         "way": way,
-        "rows": len(train_rows),
+        "rows": len(rows),
         "useful_tokens": useful,
         "seconds": round(seconds, 2),
+        "seconds_on_the_wall": round(clock.wall, 2),
         "useful_tokens_per_second": round(useful / seconds, 1),
-        "validation_loss": round(float(losses[:, 0].sum() / losses[:, 1].sum()), 4),
-        "peak_memory_gib": round(peak / 2**20, 2),
+        "peak_memory_gib": round(peak / 2**30, 2),
+        **({} if losses is None else {"validation_loss": _mean(losses)}),
     }
 
 
-def _evaluation_seconds(run: Any) -> float:
-    """What the validations of a training took, from the trainer's log."""
-    lines = run.metrics_file.read_text(encoding="utf-8").splitlines()
-    return sum(json.loads(line).get("eval_seconds", 0.0) for line in lines)
+def _mean(losses: Any) -> float:
+    return round(float(losses[:, 0].sum() / losses[:, 1].sum()), 4)
 
 
-def floor(base: Path, rows: int) -> float:
+def untrained_loss(case: Case, base: Path) -> float:
+    """The validation loss before any training, in nats per token."""
+    from medtune.evaluation.perplexity import answer_losses
+    from medtune.model.load import load_base
+
+    with tempfile.TemporaryDirectory() as scratch:
+        recipe, _, _, validation = prepared(case, base, Path(scratch))
+        return _mean(answer_losses(load_base(recipe.model), validation, batch_size=8))
+
+
+def floor(case: Case, base: Path) -> float:
     """Useful tokens per second if a training were its matrix products in bfloat16 and nothing else.
 
     Of every frozen weight two products are needed, forward and for the gradient of its input; of
-    the head only where an answer is.  The adapter's own products are left out.
+    the head only where an answer is.  Each layer has its own weights, as in the model, and a product
+    is as tall as a step has tokens.  Attention's and the adapter's own products are left out.
     """
-    import torch
     from transformers import AutoConfig
 
     with tempfile.TemporaryDirectory() as scratch:
-        _, _, train_rows, _ = prepared(base, rows, Path(scratch))
+        _, _, rows, _ = prepared(case, base, Path(scratch))
     c = AutoConfig.from_pretrained(base)
-    answers = sum(label != -100 for row in train_rows for label in row.labels)
-    useful = sum(len(row.input_ids) for row in train_rows)
-    wide, kv = c.hidden_size, c.num_key_value_heads * c.head_dim
-    shapes = [
-        (wide, wide, 2 * c.num_hidden_layers, useful),
-        (wide, kv, 2 * c.num_hidden_layers, useful),
-        (wide, c.intermediate_size, 3 * c.num_hidden_layers, useful),
-        (wide, c.vocab_size, 1, answers),
-    ]
-    at_once, seconds = 1024, 0.0
-    for width, height, count, tokens in shapes:
-        x = torch.randn(at_once, width, dtype=torch.bfloat16)
-        w = torch.randn(height, width, dtype=torch.bfloat16)
-        y = x @ w.T
-        best = float("inf")
-        for _ in range(8):
-            started = time.perf_counter()
-            torch.matmul(x, w.T)
-            torch.matmul(y, w)
-            best = min(best, time.perf_counter() - started)
-        seconds += best * count * tokens / at_once
-    return useful / seconds
+    kv = c.num_key_value_heads * c.hidden_size // c.num_attention_heads
+    layer = [(c.hidden_size, c.hidden_size)] * 2 + [(kv, c.hidden_size)] * 2
+    layer += [(c.intermediate_size, c.hidden_size)] * 2 + [(c.hidden_size, c.intermediate_size)]
+    layers = [[_weight(shape) for shape in layer] for _ in range(c.num_hidden_layers)]
+    head = _weight((c.vocab_size, c.hidden_size))
+    clock = Clock()
+    for number, start in enumerate([0, *range(0, len(rows), case.batch)]):
+        step = rows[start : start + case.batch]
+        tokens = sum(len(row.input_ids) for row in step)
+        trained = sum(label != -100 for row in step for label in row.labels)
+        with clock.running(1 if number else 0):  # the first one compiles and touches the memory
+            for weights in layers:
+                for weight in weights:
+                    _both_products(weight, tokens)
+            for first in range(0, trained, 512):  # its logits together are larger than the model
+                _both_products(head, min(512, trained - first))
+    return sum(len(row.input_ids) for row in rows) / clock.processor
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Useful tokens per second of a CPU training.")
-    parser.add_argument("--rows", type=int, default=192)
-    parser.add_argument("--layers", type=int, default=30)
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--way", choices=WAYS, help="measure this one in this process")
-    parser.add_argument("--base", type=Path, help="with --way: the base to train")
-    arguments = parser.parse_args()
-    if arguments.way:
-        print(json.dumps(one(arguments.way, arguments.base, arguments.rows)))
-        return
+def _weight(shape: tuple[int, int]) -> Any:
+    import torch
+
+    return torch.randn(shape, dtype=torch.bfloat16)
+
+
+def _both_products(weight: Any, tokens: int) -> None:
+    """Forward, and the gradient of the input."""
+    import torch
+
+    x = torch.ones(tokens, weight.shape[1], dtype=torch.bfloat16)
+    torch.matmul(torch.matmul(x, weight.T), weight)
+
+
+def measure(name: str, case: Case, layers: int | None, ways: tuple[str, ...]) -> dict[str, Any]:
+    """Every way of a case, each in its own process, and how Medtune stands beside the others."""
     from medtune.run import hardware
 
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch) / "base"
-        make_base(base, arguments.layers)
+        _alone("make_base", name, base, layers, case.rows)
+        floors = [] if case.gpu else [_alone("floor", name, base, layers, case.rows)]
         measured = []
-        for way in WAYS:
-            command = [sys.executable, __file__, "--way", way, "--base", str(base)]
-            command += ["--rows", str(arguments.rows)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            measured.append(json.loads(done.stdout.splitlines()[-1]))
-            print(measured[-1], flush=True)
-        limit = floor(base, arguments.rows)
+        for way in ways:
+            measured.append(_alone(way, name, base, layers, case.rows))
+            print(json.dumps(measured[-1]), file=sys.stderr, flush=True)
+        if not case.gpu:  # once more: other work on the machine slows the one or the other
+            floors.append(_alone("floor", name, base, layers, case.rows))
+        before = None if case.gpu else _alone("untrained", name, base, layers, case.rows)
     speeds = {m["way"]: m["useful_tokens_per_second"] for m in measured}
-    summary = {
+    ours = next((m for m in measured if m["way"] == "medtune"), None)
+    found: dict[str, Any] = {
         "hardware": hardware(),
-        "shape": f"Llama, 576 wide, {arguments.layers} layers, vocabulary 49,152, LoRA on q and v",
+        "time": "on the wall" if case.gpu else "of the processor, one thread",
+        "shape": case.shape,
+        "length": case.length,
+        "overrides": list(case.overrides),
         "ways": measured,
-        "floor_useful_tokens_per_second": round(limit, 1),
-        "medtune_over_notebook": round(speeds["medtune"] / speeds["notebook"], 2),
-        "medtune_over_trl": round(speeds["medtune"] / speeds["trl"], 2),
-        "medtune_share_of_floor": round(speeds["medtune"] / limit, 3),
     }
-    arguments.output.parent.mkdir(exist_ok=True)
-    arguments.output.write_text(json.dumps(summary, indent=2) + "\n")
-    print(json.dumps(summary, indent=2))
+    if ours is not None:
+        found["medtune_over"] = {
+            way: round(speeds["medtune"] / speed, 2)
+            for way, speed in speeds.items()
+            if way != "medtune"
+        }
+    if floors:
+        limit = sum(floors) / len(floors)
+        found["untrained_validation_loss"] = before
+        found["floor_useful_tokens_per_second"] = [round(f, 1) for f in floors]
+        if ours is not None:
+            found["medtune_share_of_floor"] = round(speeds["medtune"] / limit, 3)
+    if ours is not None:
+        found["missed"] = missed(case, found, ours)
+    return found
+
+
+def missed(case: Case, found: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """The targets that were not reached, each as a sentence."""
+    over = found["medtune_over"]
+    sentences = [
+        f"{over[way]} times {way}, wanted {wanted}"
+        for way, wanted in case.at_least.items()
+        if way in over and over[way] < wanted
+    ]
+    if case.memory_gib and ours["peak_memory_gib"] > case.memory_gib:
+        sentences.append(f"{ours['peak_memory_gib']} GiB, wanted {case.memory_gib:.2f}")
+    if found.get("medtune_share_of_floor", 1) < 0.6:
+        sentences.append(f"{found['medtune_share_of_floor']} of the floor, wanted 0.6")
+    return sentences
+
+
+def _alone(what: str, name: str, base: Path, layers: int | None, rows: int) -> Any:
+    """The answer of this script about one thing, in a process of its own."""
+    command = [sys.executable, __file__, "--only", what, "--case", name, "--base", str(base)]
+    command += ["--rows", str(rows), *(["--layers", str(layers)] if layers else [])]
+    environment = dict(os.environ)
+    if not CASES[name].gpu:
+        environment["OMP_NUM_THREADS"] = "1"
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _part(arguments: argparse.Namespace, case: Case) -> Any:
+    match arguments.only:
+        case "make_base":
+            return make_base(arguments.base, case.shape, arguments.layers)
+        case "floor":
+            return floor(case, arguments.base)
+        case "untrained":
+            return untrained_loss(case, arguments.base)
+        case way:
+            return one(way, case, arguments.base)
+
+
+def main() -> None:
+    import torch
+
+    parser = argparse.ArgumentParser(description="Useful tokens per second of a training.")
+    parser.add_argument("--case", choices=CASES, help="all that this machine can run if left out")
+    parser.add_argument("--ways", nargs="+", help="these alone, for example medtune")
+    parser.add_argument("--rows", type=int, help="rows to train on")
+    parser.add_argument("--layers", type=int, help="a shallower model, to try the script")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    gpu = torch.cuda.is_available()
+    names = [arguments.case] if arguments.case else [n for n, c in CASES.items() if c.gpu == gpu]
+    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    for name in names:
+        case = CASES[name]
+        if arguments.rows:
+            case = Case(**{**vars(case), "rows": arguments.rows})
+        if arguments.only:
+            print(json.dumps(_part(arguments, case)))
+            return
+        results[name] = measure(name, case, arguments.layers, tuple(arguments.ways or case.ways))
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        print(json.dumps(results[name], indent=2))
 
 
 if __name__ == "__main__":

@@ -122,3 +122,9 @@ def test_data_settings_that_contradict_each_other_are_refused(
 ) -> None:
     with pytest.raises(MedtuneError, match=words):
         load_recipe("embedded-qlora", overrides)
+
+
+def test_a_shipped_recipe_may_have_a_dot_in_its_name() -> None:
+    assert load_recipe("llama3.2-1b-lora").name == "llama3.2-1b-lora"
+    with pytest.raises(MedtuneError, match=r"did you mean 'llama3\.2-1b-lora'"):
+        load_recipe("llama3.2-1b-loro")

@@ -6,6 +6,7 @@ family; elsewhere with the embedded one.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import pytest
 from medtune.data.prepare import prepare
 from medtune.embedded import BASE_FOLDER
 from medtune.model.load import load_tokenizer, load_tuned
+from medtune.model.shape import shape_of
 from medtune.recipe import load_recipe, shipped_recipes
 from medtune.run import Run
+from medtune.training.footprint import footprint
 from medtune.training.train import train
 
 TOKENIZERS = Path(__file__).parents[2] / "shared" / "tokenizers"
 FAMILIES = {
     "llama2": ("Llama", "tinyllama"),
     "llama3": ("Llama", ""),
+    "llama3.2": ("Llama", ""),
     "tinyllama": ("Llama", "tinyllama"),
     "medifyai": ("Mistral", ""),
     "qwen3": ("Qwen3", "qwen2.5"),
@@ -56,6 +60,21 @@ def _tiny(family: str, folder: Path) -> Path:
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_the_head_of_a_recipe_says_how_to_start_it_and_what_it_costs(name: str) -> None:
+    """Memory and time are marked: predicted is from ``medtune plan``, measured was measured."""
+    text = shipped_recipes()[name].read_text(encoding="utf-8")
+    head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    assert re.search(rf"medtune (train|sweep) {re.escape(name)}\b", head)
+    marked = re.search(r"(predicted|measured): ([\d.]+) GiB .*", head, re.S)
+    assert marked, head
+    assert re.search(r"minutes?\b|the time is known after", marked[0])
+    if marked[1] == "predicted":
+        recipe, cpu = load_recipe(name), "on a CPU" in marked[0]
+        predicted = footprint(recipe, shape_of(recipe.model), width=2, cpu=cpu).total / 2**30
+        assert float(marked[2]) == pytest.approx(predicted, abs=0.06)
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))

@@ -247,6 +247,36 @@ class PublishingSection(_Section):
     """Of the data, for the model card."""
 
 
+class Range(_Section):
+    """The numbers from ``low`` to ``high``, both included; whole numbers if both are."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """Draw the logarithm evenly: right for a learning rate."""
+
+    @model_validator(mode="after")
+    def _has_an_inside(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError("low must be less than high")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range must begin above 0")
+        return self
+
+
+class SearchSection(_Section):
+    """For ``medtune sweep``: settings to be found by Optuna, by the lowest validation loss."""
+
+    space: dict[str, Range | list[Any]] = {}
+    """Dotted keys and what each may be: ``{low: 1.0e-5, high: 1.0e-3, log: true}``, or a list."""
+    trials: Annotated[int, Field(ge=1)] = 20
+    random_trials: Annotated[int, Field(ge=1)] = 5
+    """The first ones are drawn at random, the others where the earlier ones did well (TPE)."""
+    pruner: Literal["median", "none"] = "median"
+    """``median`` ends a trial whose validation loss is above the median of the earlier ones."""
+    seed: int = 42
+
+
 class Recipe(_Section):
     """Everything that a run needs to be repeated."""
 
@@ -261,6 +291,7 @@ class Recipe(_Section):
     experiments: list[dict[str, Any]] = []
     """For ``medtune sweep``: each a ``name`` and the dotted keys it changes, for example
     ``{name: slow, training.learning_rate: 1.0e-5}``."""
+    search: SearchSection = SearchSection()
 
     @model_validator(mode="after")
     def _methods_go_together(self) -> Recipe:
@@ -291,6 +322,16 @@ class Recipe(_Section):
             raise ValueError(f"two experiments would be the run {twice!r}; give each its own name")
         return self
 
+    @model_validator(mode="after")
+    def _both_ends_of_the_search_are_recipes(self) -> Recipe:
+        for key, values in self.search.space.items():
+            if not values:
+                raise ValueError(f"search.space lists nothing to choose from for {key}")
+            ends = (values.low, values.high) if isinstance(values, Range) else values
+            for value in ends:
+                changed(self, {key: value})
+        return self
+
     def each_experiment(self) -> list[Recipe]:
         """The recipe of every experiment; its run is called after the recipe and itself."""
         return [
@@ -298,17 +339,21 @@ class Recipe(_Section):
             for number, changes in enumerate(self.experiments, 1)
         ]
 
+    def trial(self, number: int, changes: dict[str, Any]) -> Recipe:
+        """The recipe of one trial of the search, counted from 0."""
+        return changed(self, {**changes, "name": f"{self.name}-trial-{number + 1:03d}"})
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    """The recipe with other values, by dotted key; its experiments are left out.
+    """The recipe with other values, by dotted key; its experiments and its search are left out.
 
     Raises:
         MedtuneError: a key does not exist, or a value is not allowed.
     """
-    tree = recipe.model_dump(exclude={"experiments"})
+    tree = recipe.model_dump(exclude={"experiments", "search"})
     for key, value in changes.items():
         _check_keys(_put({}, key.split("."), value), {}, f"recipe {recipe.name}, change {key!r}")
         _put(tree, key.split("."), value)
@@ -337,7 +382,7 @@ def load_recipe(name_or_path: str | Path, overrides: list[str] | None = None) ->
             and the nearest right key), or a value is not allowed (named with what is).
     """
     path = Path(name_or_path)
-    if not path.suffix and not path.exists():
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
         path = _shipped(str(name_or_path))
     text = _read(path)
     tree, lines = _parse(path, text)
@@ -478,10 +523,13 @@ def _put(tree: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
 
 def _explain(error: ValidationError, lines: dict[tuple[str, ...], int], where: str) -> str:
     first = error.errors()[0]
-    location = tuple(str(part) for part in first["loc"])
+    # Where a value may be one of several kinds, pydantic names the kind as if it were a key.
+    location = tuple(str(part) for part in first["loc"] if "[" not in str(part))
     dotted = ".".join(location)
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
     place = _at(where, lines, location)
+    if not location:  # settings that do not go together
+        return f"{place}: {message}."
     if first["type"] == "missing":
         return f"{place}: {dotted} is missing; add it."
     return f"{place}: {dotted} cannot be {first['input']!r}; {message[:1].lower()}{message[1:]}."

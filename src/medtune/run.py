@@ -123,6 +123,11 @@ class Run:
         return self.folder / "sweep.json"
 
     @property
+    def study_file(self) -> Path:
+        """The trials of a sweep's search, as Optuna keeps them (SQLite)."""
+        return self.folder / "search.sqlite"
+
+    @property
     def training_file(self) -> Path:
         """What the training came to: steps, seconds, peak memory, losses."""
         return self.folder / "training.json"

@@ -14,7 +14,7 @@ def sweep(
     as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json instead.")] = False,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Train and evaluate every experiment of a recipe, and compare them.
+    """Train and evaluate every experiment of a recipe, search where it says so, and compare.
 
     The same command goes on after an interruption.  Exits with 1 if an experiment failed.
 
@@ -33,7 +33,7 @@ def sweep(
     if as_json:
         typer.echo(run.sweep_file.read_text(encoding="utf-8"), nl=False)
     else:
-        # On its side: thirteen columns fit no terminal.
+        # On its side: fourteen columns fit no terminal.
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("")
         for row in result.experiments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from medtune.evaluation.pictures import curves_side_by_side
 from medtune.evaluation.report import shown
@@ -25,6 +26,7 @@ COLUMNS = (
     "ROUGE-L",
     "memory",
     "minutes",
+    "other settings",
 )
 
 
@@ -50,7 +52,12 @@ def cells(row: Experiment) -> list[str]:
         *scores,
         f"{row.memory_bytes / 2**30:.2f} GiB",
         f"{row.minutes:.1f}",
+        ", ".join(f"{key}={_shown(value)}" for key, value in row.others.items()),
     ]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def verdict(result: Sweep) -> str:
@@ -64,6 +71,8 @@ def verdict(result: Sweep) -> str:
         f"({shown(name, score['ci'][0])} to {shown(name, score['ci'][1])}, n = {score['n']})"
         for name, score in row.scores.items()
     ]
+    if not said:
+        return f"{row.run} has the lowest validation loss ({row.validation_loss:.3f})."
     return (
         f"{row.run} has the lowest validation loss ({row.validation_loss:.3f}). "
         f"On the test rows, which had no say in the choice: {', '.join(said)}."
@@ -85,6 +94,7 @@ def write_page(run: Run, result: Sweep) -> Path:
         columns=COLUMNS,
         rows=[(row.run == result.winner, cells(row)) for row in result.experiments],
         failed=result.failed,
+        pruned=result.pruned,
         curves=curves_side_by_side(logs) if logs else "",
         recipe=run.recipe_file.read_text(encoding="utf-8"),
     )

@@ -1,27 +1,33 @@
 """``sweep``: every experiment of a recipe, one process each, and the table that compares them.
 
 An experiment is a run of its own, beside the sweep's: it can be evaluated, chatted with and
-pushed like any other.  What is finished is not done again, so a sweep that was interrupted goes
-on where it stopped.
+pushed like any other, and so is every trial of a search.  What is finished is not done again, so
+a sweep that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medtune.errors import MedtuneError
+from medtune.experiments.alone import evaluate_alone, together, train_alone, was_made_with
+from medtune.experiments.search import Trials, search
 from medtune.recipe import Recipe
-from medtune.run import SPLITS, Run, whole
+from medtune.run import Run
 
 SCORES = ("perplexity", "bleu", "rouge_l")
+_IN_COLUMNS = (
+    "name",
+    "training.learning_rate",
+    "training.batch_size",
+    "training.gradient_accumulation",
+    "training.epochs",
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,12 @@ class Experiment:
     train_loss: float
     validation_loss: float
     scores: dict[str, dict[str, Any]]
-    """On the test split: perplexity, BLEU and ROUGE-L with value, interval and n."""
+    """On the test split: perplexity, BLEU and ROUGE-L with value, interval and n.  Of a search
+    only the winner has them."""
     memory_bytes: int
     minutes: float
+    others: dict[str, Any] = field(default_factory=dict)
+    """Settings in which it differs that have no column of their own, by dotted key."""
 
     @property
     def effective_batch(self) -> int:
@@ -54,31 +63,54 @@ class Sweep:
     """The run with the lowest validation loss; the test split had no say."""
     failed: dict[str, str]
     """Runs that did not come to an end, with the last thing they said."""
+    pruned: dict[str, str] = field(default_factory=dict)
+    """Trials of a search that were ended early, with the reason."""
 
 
 def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep:
-    """Train and evaluate every experiment, each in its own process.
+    """Train every experiment and every trial, each in its own process.
+
+    Experiments are evaluated on the test split one and all; of a search the winner alone is.
 
     Args:
-        recipe: with ``experiments``.
+        recipe: with ``experiments``, ``search``, or both.
         run: the sweep's own; gets ``recipe.yaml``, ``sweep.json`` and ``report/index.html``.  The
             experiments are runs beside it.
         say: told what begins, how it ended, and about how long the rest will take.
 
     Raises:
-        MedtuneError: the recipe has no experiments, or it was interrupted.
+        MedtuneError: the recipe has nothing to try, or it was interrupted.
     """
-    wanted = recipe.each_experiment()
-    if not wanted:
+    if not recipe.experiments and not recipe.search.space:
         raise MedtuneError(
             "The recipe has no experiments; list them, for example "
-            "`experiments: [{name: slow, training.learning_rate: 1.0e-5}, {name: fast, ...}]`."
+            "`experiments: [{name: slow, training.learning_rate: 1.0e-5}, {name: fast, ...}]`, or say "
+            "where to search: `search: {space: {training.learning_rate: {low: 1.0e-5, high: 1.0e-3, "
+            "log: true}}}`."
         )
     run.keep(recipe)
+    with together():
+        failed = _experiments(recipe, run, say)
+        trials = search(recipe, run, say) if recipe.search.space else None
+    result = summarise(recipe, run, failed, trials)
+    if result.winner is not None:
+        winner = Run(run.folder.parent / result.winner)
+        if not winner.results_file.exists():  # a trial: experiments are evaluated already
+            with together():
+                reason = evaluate_alone(winner)
+            if reason is not None:
+                say(f"{winner.name} could not be evaluated: {reason}")
+            result = summarise(recipe, run, failed, trials)
+    return result
+
+
+def _experiments(recipe: Recipe, run: Run, say: Callable[[str], None]) -> dict[str, str]:
+    """Train and evaluate what is not finished; what went wrong, by run."""
+    wanted = recipe.each_experiment()
+    runs = [Run(run.folder.parent / settings.name) for settings in wanted]
     failed: dict[str, str] = {}
     took: list[float] = []
-    for number, settings in enumerate(wanted, 1):
-        one = Run(run.folder.parent / settings.name)
+    for number, (settings, one) in enumerate(zip(wanted, runs, strict=True), 1):
         if is_finished(settings, one):
             say(f"Experiment {number} of {len(wanted)}, {one.name}: done before.")
             continue
@@ -86,31 +118,43 @@ def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep
         about = "" if left is None else f" (about {left:.0f} minutes left for all)"
         say(f"Experiment {number} of {len(wanted)}, {one.name}{about}")
         started = time.perf_counter()
-        reason = _carry_out(settings, one, _others(wanted, run, one))
+        others = [other for other in runs if other.name != one.name]
+        reason = train_alone(settings, one, others) or evaluate_alone(one)
         if reason is None:
             took.append(time.perf_counter() - started)
         else:
             failed[one.name] = reason
             say(f"{one.name} failed: {reason}")
-    return summarise(recipe, run, failed)
+    return failed
 
 
 def is_finished(settings: Recipe, run: Run) -> bool:
     """Whether the run was trained and evaluated with these very settings."""
-    return (
-        _was_made_with(settings, run) and run.training_file.exists() and run.results_file.exists()
-    )
+    return was_made_with(settings, run) and run.training_file.exists() and run.results_file.exists()
 
 
-def summarise(recipe: Recipe, run: Run, failed: dict[str, str]) -> Sweep:
+def summarise(
+    recipe: Recipe, run: Run, failed: dict[str, str], trials: Trials | None = None
+) -> Sweep:
     """The table of what is finished, written to ``sweep.json``."""
     rows = []
-    for settings in recipe.each_experiment():
+    for settings, changes in zip(recipe.each_experiment(), recipe.experiments, strict=True):
         one = Run(run.folder.parent / settings.name)
         if one.name not in failed and is_finished(settings, one):
-            rows.append(_row(settings, one))
+            rows.append(_row(settings, one, changes))
+    if trials is not None:
+        failed = {**failed, **trials.failed}
+        rows += [
+            _row(settings, Run(run.folder.parent / settings.name), changes)
+            for settings, changes in trials.finished
+        ]
     best = min(rows, key=lambda row: _number(row.validation_loss), default=None)
-    result = Sweep(tuple(rows), None if best is None else best.run, failed)
+    result = Sweep(
+        experiments=tuple(rows),
+        winner=None if best is None else best.run,
+        failed=failed,
+        pruned={} if trials is None else trials.pruned,
+    )
     run.write_json(
         run.sweep_file,
         {
@@ -124,71 +168,9 @@ def summarise(recipe: Recipe, run: Run, failed: dict[str, str]) -> Sweep:
     return result
 
 
-def _carry_out(settings: Recipe, run: Run, others: list[Run]) -> str | None:
-    """Train and evaluate in processes of their own; what went wrong, or None."""
-    same = _was_made_with(settings, run)
-    if not same:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        run.keep(settings)
-        _share_rows(settings, run, others)
-    if not run.training_file.exists():
-        reason = _medtune(run, "train", str(run.recipe_file), "--resume")
-        if reason is not None:
-            return reason
-    return _medtune(run, "evaluate", str(run.folder))
-
-
-def _medtune(run: Run, *arguments: str) -> str | None:
-    """Run a command; its progress goes to the terminal, its last error into the answer."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medtune", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE if not sys.stderr.isatty() else None,
-        text=True,
-    )
-    try:
-        _, errors = process.communicate()
-    except KeyboardInterrupt:
-        process.wait()  # Ctrl-C reached it too: it saves its step
-        raise MedtuneError(
-            f"The sweep was interrupted in {run.name}; the same command goes on from there."
-        ) from None
-    if process.returncode == 0:
-        return None
-    said = [line for line in (errors or "").splitlines() if line.startswith("medtune: ")]
-    if said:
-        return said[-1].removeprefix("medtune: ")
-    return f"`medtune {arguments[0]}` ended with {process.returncode}; try it alone to see why"
-
-
-def _was_made_with(settings: Recipe, run: Run) -> bool:
-    try:
-        return run.recipe_file.exists() and run.recipe() == settings
-    except MedtuneError:
-        return False
-
-
-def _others(wanted: list[Recipe], sweep_run: Run, run: Run) -> list[Run]:
-    beside = sweep_run.folder.parent
-    return [Run(beside / settings.name) for settings in wanted if settings.name != run.name]
-
-
-def _share_rows(settings: Recipe, run: Run, others: list[Run]) -> None:
-    """Copy the rows of an experiment with the same data and base: they would come out equal."""
-    for other in others:
-        there = other.card_json.exists() and all(other.split_file(s).exists() for s in SPLITS)
-        if not there:
-            continue
-        made_with = other.recipe()
-        if (made_with.data, made_with.model) == (settings.data, settings.model):
-            with whole(run.data_folder) as part:
-                shutil.copytree(other.data_folder, part)
-            return
-
-
-def _row(settings: Recipe, run: Run) -> Experiment:
-    training, results = run.read_json(run.training_file), run.read_json(run.results_file)
-    section = settings.training
+def _row(settings: Recipe, run: Run, changes: dict[str, Any]) -> Experiment:
+    training, section = run.read_json(run.training_file), settings.training
+    tuned = run.read_json(run.results_file)["tuned"] if run.results_file.exists() else {}
     return Experiment(
         run=run.name,
         learning_rate=section.learning_rate,
@@ -197,9 +179,10 @@ def _row(settings: Recipe, run: Run) -> Experiment:
         epochs=section.epochs,
         train_loss=training["train_loss"],
         validation_loss=training["validation_loss"],
-        scores={name: results["tuned"][name] for name in SCORES if name in results["tuned"]},
+        scores={name: tuned[name] for name in SCORES if name in tuned},
         memory_bytes=training["peak_memory_bytes"],
         minutes=training["seconds"] / 60,
+        others={key: value for key, value in changes.items() if key not in _IN_COLUMNS},
     )
 
 

@@ -1,20 +1,24 @@
-"""The checkpoints of a run: which are whole, and whether there is room for more."""
+"""The checkpoints of a run: which are whole, what they were made with, is there room for more."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from medtune.errors import MedtuneError
-from medtune.run import Run, disk_error
+from medtune.recipe import Recipe
+from medtune.run import Run
 
-_BYTES_PER_PARAMETER = 4 + 2 * 4
+BYTES_PER_PARAMETER = 4 + 2 * 4
 """The adapter in float32, and the optimizer's two moments."""
 _BESIDES = 16 * 2**20
 """Tokenizer, trainer state and log, generously."""
+_MADE_WITH = "made_with.json"
+_MAY_CHANGE = {"evaluate_every", "early_stopping", "keep_checkpoints", "samples"}
+"""Settings of ``training`` that decide neither the weights' shapes nor where a step leads."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -40,7 +44,7 @@ def check_room(run: Run, trainable_parameters: int, keep: int) -> None:
         MedtuneError: it does not; the sentence says how much is missing.
     """
     held = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
-    needed = _BYTES_PER_PARAMETER * trainable_parameters * (keep + 2) + _BESIDES - held
+    needed = BYTES_PER_PARAMETER * trainable_parameters * (keep + 2) + _BESIDES - held
     free = shutil.disk_usage(run.folder).free
     if free < needed:
         raise MedtuneError(
@@ -50,21 +54,49 @@ def check_room(run: Run, trainable_parameters: int, keep: int) -> None:
         )
 
 
-def cause_of(error: Exception, run: Run, trainable_parameters: int) -> Exception:
-    """The sentence for a disk that is full or read-only; any other error unchanged.
+def remember(recipe: Recipe, run: Run) -> None:
+    """Keep what the checkpoints to come are made with."""
+    run.write_json(run.checkpoints / _MADE_WITH, _decisive(recipe, run))
 
-    Torch and safetensors hide the system's error when a write fails, so the disk is asked.
+
+def check_same(recipe: Recipe, run: Run) -> None:
+    """See that a training may go on from the run's checkpoints.
+
+    Raises:
+        MedtuneError: a setting that decides what a step does has changed since, or the rows have;
+            the sentence names it, what it was, and what it is.
     """
-    if isinstance(error, OSError):
-        return disk_error(error, run.folder)
-    try:
-        with tempfile.TemporaryFile(dir=run.folder) as probe:
-            for _ in range(0, _BYTES_PER_PARAMETER * trainable_parameters, 2**20):
-                probe.write(bytes(2**20))
-            probe.flush()
-    except OSError as found:
-        return disk_error(found, run.folder)
-    return error
+    path = run.checkpoints / _MADE_WITH
+    if not path.exists():
+        return
+    was, now = run.read_json(path), _decisive(recipe, run)
+    changed = [key for key in now if key in was and was[key] != now[key]]
+    if changed == ["rows"]:
+        raise MedtuneError(
+            "The rows were prepared anew since the checkpoint was made; train without --resume to "
+            "begin afresh."
+        )
+    settings = [key for key in changed if key != "rows"]
+    if settings:
+        named = ", ".join(f"{key} was {was[key]} and is {now[key]}" for key in settings)
+        raise MedtuneError(
+            f"The checkpoint was made with other settings: {named}; set them back to go on, or train "
+            "without --resume to begin afresh."
+        )
+
+
+def _decisive(recipe: Recipe, run: Run) -> dict[str, Any]:
+    tree = recipe.model_dump(mode="json", include={"model", "adapter", "training"})
+    found = {
+        f"{section}.{key}": value
+        for section, values in tree.items()
+        for key, value in values.items()
+        if key not in _MAY_CHANGE
+    }
+    found["data.max_length"] = recipe.data.max_length
+    if run.card_json.exists():
+        found["rows"] = run.read_json(run.card_json)["fingerprint"]
+    return found
 
 
 def _is_whole(checkpoint: Path) -> bool:

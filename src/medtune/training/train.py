@@ -20,6 +20,8 @@ from medtune.recipe import Recipe
 from medtune.run import Run, disk_error, whole
 from medtune.training import checkpoints
 from medtune.training.examples import Example, examples, to_dataset
+from medtune.training.failures import cause_of
+from medtune.training.tracking import check_installed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,9 +58,11 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False) -> Trained:
         resume: go on from the newest whole checkpoint, if there is one.
 
     Raises:
-        MedtuneError: the rows do not fit the model, the disk is full, the loss is ruined, or the
-            training was interrupted (then the sentence says how to go on).
+        MedtuneError: the rows do not fit the model, the disk or the memory is full, the loss is
+            ruined, the checkpoint was made with other settings, or the training was interrupted
+            (then the sentence says how to go on).
     """
+    check_installed(recipe.tracking.report_to)
     tokenizer = load_tokenizer(recipe.model)
     length = recipe.data.max_length
     validation = read_split(run, "validation")
@@ -70,6 +74,9 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False) -> Trained:
         checkpoint = checkpoints.newest(run) if resume else None
         if checkpoint is None:
             _start_afresh(run)
+            checkpoints.remember(recipe, run)
+        else:
+            checkpoints.check_same(recipe, run)
         asked = validation[: recipe.training.samples]
         return _train(recipe, run, tokenizer, rows, asked, checkpoint)
     except OSError as error:
@@ -149,9 +156,9 @@ def _train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except KeyboardInterrupt:
         raise _interrupted(run, None) from None
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
         checkpoints.drop_torn(run)
-        raise checkpoints.cause_of(error, run, trainable) from error
+        raise cause_of(error, recipe, run, trainable) from error
     finally:
         progress.close()
         interruption.restore()
