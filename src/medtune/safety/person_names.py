@@ -44,11 +44,14 @@ _SIGNED = re.compile(
     r"(?:(?i:regards|sincerely|thanks|thank\s+you|truly|wishes|cheers|faithfully|respectfully|take\s+care)|\n\s*[—-]+)[\s,.!-]*"
     rf"(?:[Dd]r\.?\s*)?(?P<it>{_NAME})(?=\s*(?:[,(]?\s*(?:M\.B\.B\.S|PhD|[A-Z]{{2,5}})\b[\w\s,.()-]*)?[\s.]*$)"
 )
+_LONGEST_SIGNATURE = 300
+"""Characters from the word before it to the end of the text."""
 _LOOSE_CUES = ("named", "myself", "patient:", "patient :", "signed", "signed by", "signed:")
 _PLACE_BEFORE = re.compile(
     r"\b(?:San|Santa|Santo|Sao|St|Saint|Port|Fort|Mount|New|Los|Lake|Cape)\.?\s$", re.I
 )
 _TOKEN = re.compile(r"\S+")
+_NOT_LETTERS = re.compile(r"\W+")
 
 NAME_CUES = ("named", "titled", "kin", "greeted", "I am", "signed", "free")
 """What gives a name away: "my name is", a title, a relative, a greeting, "I am", the end of a
@@ -115,10 +118,10 @@ def _words() -> dict[str, frozenset[str]]:
     lists["medicines"] = frozenset(medical["medicines"].split())
     lists["followed_by"] = frozenset(medical["followed_by"].split())
     lists["phrases"] = frozenset(medical["phrases"])
+    lists["phrase_words"] = frozenset(_NOT_LETTERS.split(" ".join(medical["phrases"]).casefold()))
+    lists["known"] = lists["given"] | lists["surnames"] | lists["ambiguous"]
     lists["not_names_lower"] = frozenset(word.casefold() for word in lists["not_names"])
-    lists["names_lower"] = frozenset(
-        word.casefold() for key in ("given", "ambiguous", "surnames") for word in lists[key]
-    )
+    lists["names_lower"] = frozenset(word.casefold() for word in lists["known"])
     return lists
 
 
@@ -129,6 +132,8 @@ def _protected() -> re.Pattern[str]:
 
 def _is_protected(text: str, start: int, end: int) -> bool:
     """Whether the place lies in, or touches, a phrase such as "St John's wort"."""
+    if _words()["phrase_words"].isdisjoint(_NOT_LETTERS.split(text[start:end].casefold())):
+        return False
     margin = max(map(len, _words()["phrases"]))
     near = _protected().finditer(text, max(0, start - margin), end + margin)
     return any(phrase.start() < end and start < phrase.end() for phrase in near)
@@ -148,8 +153,8 @@ def person_names(text: str, cues: Collection[str] = NAME_CUES) -> Iterator[tuple
         if span:
             found.append(span)
 
-    def matches(cue: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
-        return pattern.finditer(text) if cue in cues else iter(())
+    def matches(cue: str, pattern: re.Pattern[str], start: int = 0) -> Iterator[re.Match[str]]:
+        return pattern.finditer(text, start) if cue in cues else iter(())
 
     for match in matches("named", _NAMED):
         add(_stated(text, match, words))
@@ -165,7 +170,7 @@ def person_names(text: str, cues: Collection[str] = NAME_CUES) -> Iterator[tuple
         add(_trimmed(text, match, words, listed=not (opened == "dear" and match["after"])))
     for match in matches("I am", _I_AM):
         add(_trimmed(text, match, words, listed=True))
-    for match in matches("signed", _SIGNED):
+    for match in matches("signed", _SIGNED, max(0, len(text) - _LONGEST_SIGNATURE)):
         # After a dash alone it may be the last item of a list: "- Lupus".
         add(_trimmed(text, match, words, listed=match[0].startswith("\n")))
     if "free" in cues:
@@ -200,19 +205,23 @@ def _trimmed(
     """
     start, end = match.span("it")
     stop = None
-    known = words["given"] | words["surnames"] | words["ambiguous"]
     for number, (token, at, _) in enumerate(_tokens(text, start, end)):
         word = _bare(token)
         initial = len(word) <= 2 and word.isupper() and token.endswith(".")
         refused = (
             word in words["not_names"]
             or word.casefold() in words["not_names_lower"]
-            or (word.isupper() and len(word) > 1 and not initial and word.title() not in known)
+            or (
+                word.isupper()
+                and len(word) > 1
+                and not initial
+                and word.title() not in words["known"]
+            )
             or (word in words["medical"] and not (eponyms and word not in words["medicines"]))
         )
         if refused and word.casefold() not in ("de", "la", "van", "der", "al", "el", "du"):
             break
-        if number == 0 and listed and word.split("-")[0] not in known and not initial:
+        if number == 0 and listed and word.split("-")[0] not in words["known"] and not initial:
             break
         stop = at + len(word) if not initial else at + len(token)
         if token[len(word) :] and not initial:  # punctuation ends a name
