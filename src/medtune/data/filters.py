@@ -84,9 +84,14 @@ def reasons(
 
 def _words(texts: pa.Array) -> NDArray[np.int64]:
     import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.asarray(pc.count_substring_regex(texts, r"\S+"), dtype=np.int64)
+    # Where single spaces part the words, counting the spaces does, and is five times faster.
+    words = np.asarray(pc.count_substring(texts, " ")).astype(np.int64) + 1
+    odd = np.asarray(pc.match_substring_regex(texts, r"\A\z|\A | \z|  |[\t\n\f\r]"))
+    words[odd] = pc.count_substring_regex(texts.filter(pa.array(odd)), r"\S+")
+    return words
 
 
 def _not(mask: Any) -> NDArray[np.bool_]:
