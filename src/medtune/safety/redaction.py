@@ -180,19 +180,20 @@ def redact(text: str, looked_for: frozenset[str] = FINDERS) -> tuple[str, list[S
 def find(text: str, looked_for: frozenset[str] = FINDERS) -> list[Span]:
     """What identifies a person in the text, in order, without overlap."""
     taken: list[Span] = []
+    covered = bytearray(len(text))
+
+    def take(identifier: Identifier, found: Iterable[tuple[int, int]]) -> None:
+        for start, end in found:
+            if start < end and covered.find(1, start, end) < 0:
+                covered[start:end] = b"\1" * (end - start)
+                taken.append((identifier, start, end))
+
     digits = _DIGIT.search(text) is not None
     for identifier, finder in _FINDERS.items():
-        if identifier not in looked_for or not (digits or identifier == "EMAIL"):
-            continue
-        _take(identifier, finder(text), taken)
-    _take("NAME", person_names(text, looked_for), taken)
+        if identifier in looked_for and (digits or identifier == "EMAIL"):
+            take(identifier, finder(text))
+    take("NAME", person_names(text, looked_for))
     return sorted(taken, key=lambda span: span[1])
-
-
-def _take(identifier: Identifier, found: Iterable[tuple[int, int]], taken: list[Span]) -> None:
-    for start, end in found:
-        if start < end and all(end <= s or start >= e for _, s, e in taken):
-            taken.append((identifier, start, end))
 
 
 def _emails(text: str) -> Iterator[tuple[int, int]]:
