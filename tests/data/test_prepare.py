@@ -243,7 +243,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "write", full)
+        patch.setattr(steps, "write_part", full)
         with pytest.raises(MedtuneError, match="disk is full"):
             prepare(section, run, tokenizer)
     assert [p.name.split("-")[0] for p in run.stages.iterdir()] == ["read"]

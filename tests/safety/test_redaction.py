@@ -5,13 +5,17 @@ The identifiers are made here, with names that stand in no list of the package a
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtune.safety.redaction import IDENTIFIERS, redact
+from medtune.safety.redaction import FINDERS, IDENTIFIERS, hints, redact
 
 FIRST = [
     "Priya",
@@ -347,6 +351,7 @@ def test_eponyms_and_medicines_stay() -> None:
         "I have lived with 2 kinds of pain for years.",
         "MRI. Signs of a stroke. Dr said rest.",
         "It started in St. Louis and San Francisco.",
+        "These are signs of:\n- Liver cirrhosis\n- Lupus",
         "My wife is on Prozac. My father Has cancer. My son HIV negative.",
     ],
 )
@@ -369,3 +374,43 @@ def test_the_text_outside_the_spans_is_unchanged(text: str) -> None:
 def test_redacting_twice_changes_nothing_more(made: tuple[str, str, str]) -> None:
     once, _ = redact(made[2])
     assert redact(once) == (once, [])
+
+
+# What the sifting patterns could overlook: names that begin with a particle, an initial or all in
+# capitals, cues without a space, letters that are not ASCII.
+HARD_TO_SIFT = [
+    "Rest.\n-- Ramesh Pumar",
+    "Regards, de la Cruz",
+    "My son JOHN Miller is ill.",
+    "My wife A. Smith coughs.",
+    "Dr. de Souza said so.",
+    "His surname is Kant.",
+    "I  am Maria Garcia.",
+    "Take care, van Dyk",
+    "Grace de la Cruz is my aunt.",
+    "patientid AB12345",
+    "mrn12345",
+    "dob12/03/1990",
+    "I live near Flat 4, Rose, Oak Street, London.",
+    "We moved to 12 Müller Street.",
+    "We moved to 2 Saint-Denis Road.",
+]
+
+
+def test_sifting_by_patterns_overlooks_nothing() -> None:
+    made = [text for seed in range(5) for _, _, text in _identifiers(seed)]
+    texts = [*made, *HARD_TO_SIFT, *(f"{a} {b}" for a, b in pairwise(made))]
+    matches = [np.asarray(pc.match_substring_regex(pa.array(texts), p)) for p, _ in hints()]
+    assert all(any(finders & {f} for _, finders in hints()) for f in FINDERS)
+    sifted_out = 0
+    for row, text in enumerate(texts):
+        looked_for = frozenset[str]().union(
+            *(finders for (_, finders), m in zip(hints(), matches, strict=True) if m[row])
+        )
+        sifted_out += len(FINDERS - looked_for)
+        assert redact(text, looked_for) == redact(text), (text, sorted(looked_for))
+    assert sifted_out > 5 * len(texts)
+
+
+def test_a_contraction_is_no_name() -> None:
+    assert redact("It's my son I'm asking for.") == ("It's my son I'm asking for.", [])

@@ -78,7 +78,7 @@ def make_card(
         "input_fingerprint": read["input_fingerprint"],
         "fingerprint": delivered.fingerprint,
         "sample": [
-            {"question": s["question"][:_SHOWN], "answer": s["answer"][:_SHOWN]}
+            {"question": _beginning(s["question"]), "answer": _beginning(s["answer"])}
             for s in delivered.samples
         ],
     }
@@ -109,10 +109,16 @@ def _rendered(name: str, card: dict[str, Any], *, escape: bool, **more: Any) -> 
 
     environment = Environment(autoescape=escape, trim_blocks=True, lstrip_blocks=True)
     environment.filters["n"] = lambda number: f"{number:,}"
+    environment.filters["rows"] = lambda number: f"{number:,} row{'s' * (number != 1)}"
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     environment.filters["quoted"] = lambda text: str(text).replace("\n", "\n> ")
     template = resources.files("medtune.data").joinpath(name).read_text(encoding="utf-8")
     return environment.from_string(template).render(card=card, **more)
+
+
+def _beginning(text: str) -> str:
+    """At most ``_SHOWN`` characters, ending with a whole word."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN].rpartition(' ')[0] or text[:_SHOWN]} …"
 
 
 def _sum(counts: Iterable[dict[str, int]]) -> Counter[str]:

@@ -25,7 +25,9 @@ from medtune.errors import MedtuneError
 from medtune.safety.redaction import hints, redact
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 Role = Literal["question", "answer"]
 _KEYS = {"name", "why", "in", "find", "put", "do", "repeat", "examples"}
@@ -97,12 +99,17 @@ def _apply(rule: Rule, texts: pa.Array, found: Found) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    matches = _matches(texts, rule)
+    if rule.do == "redact":
+        bits = _sifted(texts)
+        matches = pa.array(bits > 0)
+    else:
+        matches = pc.match_substring_regex(texts, rule.find)
     if not matches.true_count:
         return texts
     before = texts.filter(matches)
     if rule.do == "redact":
-        after = pa.array([_redacted(text, found) for text in before.to_pylist()], pa.string())
+        sifted = zip(before.to_pylist(), bits[bits > 0].tolist(), strict=True)
+        after = pa.array([_redacted(text, found, hit) for text, hit in sifted], pa.string())
     elif rule.do:
         function = _FUNCTIONS[rule.do]
         after = pa.array([function(text) for text in before.to_pylist()], pa.string())
@@ -125,16 +132,21 @@ def _apply(rule: Rule, texts: pa.Array, found: Found) -> pa.Array:
     return pc.replace_with_mask(texts, matches, after)
 
 
-def _matches(texts: pa.Array, rule: Rule) -> pa.BooleanArray:
+def _sifted(texts: pa.Array) -> NDArray[np.int64]:
+    """For each text which of the ``hints`` match it, one bit for each."""
+    import numpy as np
     import pyarrow.compute as pc
 
-    if rule.do != "redact":
-        return pc.match_substring_regex(texts, rule.find)
-    first, *others = hints()
-    mask = pc.match_substring_regex(texts, first)
-    for pattern in others:
-        mask = pc.or_(mask, pc.match_substring_regex(texts, pattern))
-    return mask
+    bits = np.zeros(len(texts), np.int64)
+    for place, (pattern, _) in enumerate(hints()):
+        bits |= np.asarray(pc.match_substring_regex(texts, pattern)).astype(np.int64) << place
+    return bits
+
+
+@cache
+def _looked_for(bits: int) -> frozenset[str]:
+    """What may be found in a text that these hints match."""
+    return frozenset().union(*(f for place, (_, f) in enumerate(hints()) if bits >> place & 1))
 
 
 def around_change(before: str, after: str, margin: int = 60) -> tuple[str, str]:
@@ -157,8 +169,8 @@ def around_change(before: str, after: str, margin: int = 60) -> tuple[str, str]:
     return cut(before), cut(after)
 
 
-def _redacted(text: str, found: Found) -> str:
-    text, spans = redact(text)
+def _redacted(text: str, found: Found, bits: int) -> str:
+    text, spans = redact(text, _looked_for(bits))
     for identifier, _, _ in spans:
         found.identifiers[identifier] = found.identifiers.get(identifier, 0) + 1
     return text

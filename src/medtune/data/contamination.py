@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtune.data.engine import Facts
+from medtune.data.engine import Facts, write_part
 from medtune.data.formats import records_of, suffix_of
 from medtune.data.shapes import text_of
 from medtune.data.signatures import hashes, normalised
@@ -64,8 +64,6 @@ class Overlap:
         import pyarrow.compute as pc
         from pyarrow import parquet
 
-        from medtune.data.steps import write
-
         table = parquet.read_table(source, columns=["question", "answer"])
         both = pc.binary_join_element_wise(table["question"], table["answer"], "\n")
         texts = normalised(both.combine_chunks())
@@ -73,7 +71,7 @@ class Overlap:
         for length, known in self.grams.items():
             grams, rows = runs(texts, length)
             np.add.at(shared, rows[np.isin(grams, known, assume_unique=False)], 1)
-        write(pa.table({"shared": shared}), target)
+        write_part(pa.table({"shared": shared}), target)
         return {"rows": int((shared > 0).sum())}
 
 

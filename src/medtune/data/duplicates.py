@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medtune.data.components import components, same_value_edges
 from medtune.data.signatures import unpacked
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PAIRS_AT_ONCE = 200_000
+_BANDS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,19 @@ class Keys:
 
     def column(self, name: str) -> NDArray[np.generic]:
         """One column of all rows."""
+        return self.columns([name])[0]
+
+    def columns(self, names: list[str]) -> list[NDArray[np.generic]]:
+        """Some columns of all rows; opening the files takes longer than reading one more."""
         import numpy as np
         from pyarrow import parquet
 
-        pieces = [np.asarray(parquet.read_table(p, columns=[name]).column(0)) for p in self.parts]
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
+        pieces: list[list[Any]] = [[] for _ in names]
+        for path in self.parts:
+            table = parquet.read_table(path, columns=names)
+            for name, piece in zip(names, pieces, strict=True):
+                piece.append(np.asarray(table.column(name)))
+        return [np.concatenate(p) if p else np.zeros(0, np.int64) for p in pieces]
 
     def names(self) -> list[str]:
         from pyarrow import parquet
@@ -84,9 +93,11 @@ def similar(keys: Keys, what: str, kept: NDArray[np.bool_], threshold: float) ->
 
     nodes = np.flatnonzero(kept)
     found = np.zeros(0, np.int64)
-    for name in (n for n in keys.names() if n.startswith(f"{what}_band_")):
-        edges = same_value_edges(keys.column(name)[nodes], nodes)
-        found = np.union1d(found, edges[:, 0] * keys.rows + edges[:, 1])
+    bands = [name for name in keys.names() if name.startswith(f"{what}_band_")]
+    for start in range(0, len(bands), _BANDS_AT_ONCE):
+        for values in keys.columns(bands[start : start + _BANDS_AT_ONCE]):
+            edges = same_value_edges(values[nodes], nodes)
+            found = np.union1d(found, edges[:, 0] * keys.rows + edges[:, 1])
     pairs = np.stack(np.divmod(found, max(1, keys.rows)), axis=1)
     involved = np.zeros(keys.rows, bool)
     involved[pairs] = True

@@ -14,10 +14,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medtune.errors import MedtuneError
 from medtune.run import disk_error
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Facts = dict[str, Any]
 """What a step found in one part; JSON."""
@@ -32,6 +35,14 @@ class Step(Protocol):
 def part_files(folder: Path) -> list[Path]:
     """The part files of a folder in the order of their rows."""
     return sorted(folder.glob("part-*.parquet"))
+
+
+def write_part(table: pa.Table, path: Path) -> None:
+    """Write a part file."""
+    from pyarrow import parquet
+
+    # No dictionary: hardly a text is there twice.
+    parquet.write_table(table, path, compression="zstd", compression_level=1, use_dictionary=False)
 
 
 def map_parts(

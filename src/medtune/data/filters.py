@@ -27,6 +27,8 @@ REASONS: tuple[str, ...] = (
 
 _FEW_WORDS = 30
 _REFERRAL_WORDS = 60
+_BEGINNING = 450
+"""Characters in which prose has said enough different words not to be repetitive."""
 _RICHNESS = 2.0
 """Guiraud's index (different words by the root of all words) of the poorest text we keep: a
 sentence of ten words said ten times has 1.0, prose has 5 and more."""
@@ -82,9 +84,14 @@ def reasons(
 
 def _words(texts: pa.Array) -> NDArray[np.int64]:
     import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.asarray(pc.count_substring_regex(texts, r"\S+"), dtype=np.int64)
+    # Where single spaces part the words, counting the spaces does, and is five times faster.
+    words = np.asarray(pc.count_substring(texts, " ")).astype(np.int64) + 1
+    odd = np.asarray(pc.match_substring_regex(texts, r"\A\z|\A | \z|  |[\t\n\f\r]"))
+    words[odd] = pc.count_substring_regex(texts.filter(pa.array(odd)), r"\S+")
+    return words
 
 
 def _not(mask: Any) -> NDArray[np.bool_]:
@@ -96,27 +103,44 @@ def _not(mask: Any) -> NDArray[np.bool_]:
 def _repetitive(texts: pa.Array, words: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Rows that say the same words over and over."""
     import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     found = np.zeros(len(texts), bool)
-    candidates = np.flatnonzero(words >= _FEW_WORDS)
-    if not len(candidates):
+    rows = np.flatnonzero(words >= _FEW_WORDS)
+    if not len(rows):
         return found
-    split = pc.utf8_split_whitespace(pc.utf8_lower(texts.take(candidates)))
-    codes = np.asarray(split.values.dictionary_encode().indices, dtype=np.int64)
-    lengths: Any = np.diff(np.asarray(split.offsets))
-    rows = np.repeat(np.arange(len(candidates)), lengths)
-    pairs = np.unique(rows * (codes.max(initial=0) + 1) + codes[: len(rows)])
-    different = np.bincount(pairs // (codes.max(initial=0) + 1), minlength=len(candidates))
-    found[candidates] = different / np.sqrt(np.maximum(lengths, 1)) < _RICHNESS
+    chosen = pc.utf8_lower(texts.take(pa.array(rows)))
+    fewest = _RICHNESS * np.sqrt(words[rows])
+    # Most texts say enough different words in their beginning, the last of which may be cut.
+    poor = _different_words(pc.utf8_slice_codeunits(chosen, 0, _BEGINNING)) - 1 < fewest
+    found[rows[poor]] = _different_words(chosen.filter(pa.array(poor))) < fewest[poor]
     return found
+
+
+def _different_words(texts: pa.Array) -> NDArray[np.int64]:
+    """How many different words each text has."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    split = pc.utf8_split_whitespace(texts)
+    words = split.flatten().dictionary_encode()
+    lengths = np.asarray(pc.list_value_length(split)).astype(np.int64)
+    row = np.repeat(np.arange(len(texts)), lengths)
+    pairs = row * max(1, len(words.dictionary)) + np.asarray(words.indices).astype(np.int64)
+    pairs.sort()  # numpy's own unique() is ten times slower on these
+    first = np.r_[True, pairs[1:] != pairs[:-1]] if len(pairs) else np.zeros(0, bool)
+    return np.bincount(pairs[first] // max(1, len(words.dictionary)), minlength=len(texts))
 
 
 def _broken(texts: pa.Array) -> NDArray[np.bool_]:
     import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    strange = np.asarray(pc.match_substring_regex(texts, _lists()["broken"]))
+    # The whole pattern is slow, so it reads only those in which a shorter one finds something.
+    strange = np.array(pc.match_substring_regex(texts, _lists()["broken_hint"]))
+    strange[strange] = pc.match_substring_regex(texts.filter(pa.array(strange)), _lists()["broken"])
     letters = np.asarray(pc.utf8_length(pc.replace_substring_regex(texts, r"[^\pL\pM\s]", "")))
     return strange | (letters < 0.5 * np.asarray(pc.utf8_length(texts)))
 

@@ -1,5 +1,8 @@
 """Tokens of every row with the model's own tokenizer and template, and what becomes of long rows."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from __future__ import annotations
 
 import re
@@ -8,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medtune.data.engine import Facts
+from medtune.data.engine import Facts, write_part
 from medtune.data.rows import Turn
 from medtune.errors import MedtuneError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +26,10 @@ _NEAR = 4
 _TRIED = 64
 _SENTENCE = re.compile(r"(?<=[.!?\n])\s+")
 _BOUNDARY = re.compile(r"(?<=\S) (?=\S)")
+_ODD_SPACES = r"\A | \z| [\s\v\x1C-\x1F\x{0085}\p{Z}]|[\s\v\x1C-\x1F\x{0085}\p{Z}] "
+"""In RE2: texts with a space that is no boundary."""
+_MOST_WORDS = 2_000_000
+"""Kept in mind, some 200 MB; then counting starts afresh."""
 
 
 @dataclass
@@ -72,21 +80,46 @@ class TokenCounter:
 
     def _by_words(self, texts: Sequence[str]) -> NDArray[np.int64]:
         import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
+        column = pa.array(texts, pa.string())
+        # Only a single space between two words parts them; Arrow splits at every space.
+        odd = np.asarray(pc.match_substring_regex(column, _ODD_SPACES))
+        plain = pc.split_pattern(column.filter(pa.array(~odd)), " ")
+        others = [_BOUNDARY.split(text) for text in column.filter(pa.array(odd)).to_pylist()]
         counts = np.zeros(len(texts), np.int64)
-        split = [_BOUNDARY.split(text) for text in texts]
-        self._learn({w for words in split for w in words[1:]}, self._known, before="a ")
-        self._learn({words[0] for words in split}, self._starts, before="")
-        known = self._known
-        for number, words in enumerate(split):
-            counts[number] = self._starts[words[0]] + sum(map(known.__getitem__, words[1:]))
+        counts[~odd] = self._sums(plain)
+        counts[odd] = self._sums(pa.array(others, pa.list_(pa.string())))
         return counts
 
-    def _learn(self, words: set[str], known: dict[str, int], before: str) -> None:
-        new = [word for word in words if word not in known]
+    def _sums(self, texts: pa.ListArray) -> NDArray[np.int64]:
+        """Tokens of texts that are split into words; each has at least one."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        if not len(texts):
+            return np.zeros(0, np.int64)
+        if len(self._known) > _MOST_WORDS:
+            self._known.clear()
+            self._starts.clear()
+        words = texts.flatten().dictionary_encode()
+        starts = np.asarray(texts.offsets)[:-1] - texts.offsets[0].as_py()
+        opening = pc.take(words, starts).dictionary_decode().to_pylist()
+        lengths = self._lengths(words.dictionary.to_pylist(), self._known, before="a ")
+        counts = lengths[np.asarray(words.indices)]
+        counts[starts] = self._lengths(opening, self._starts, before="")
+        return np.add.reduceat(counts, starts)
+
+    def _lengths(self, words: list[str], known: dict[str, int], before: str) -> NDArray[np.int64]:
+        """Tokens that each word adds to what stands before it; found out once for each word."""
+        import numpy as np
+
+        new = [word for word in dict.fromkeys(words) if word not in known]
         base = self.whole([before.strip()])[0] if before else 0
         lengths = self.whole([before + word for word in new])
         known.update((w, n - base) for w, n in zip(new, lengths, strict=True))
+        return np.array([known[word] for word in words], np.int64)
 
 
 def turns(question: str, answer: str, history: Sequence[Turn], system: str) -> list[dict[str, str]]:
@@ -158,8 +191,6 @@ class Fit:
         import pyarrow as pa
         from pyarrow import parquet
 
-        from medtune.data.steps import write
-
         self._counter = self._counter or TokenCounter(self.tokenizer)
         self._renderer = self._renderer or Renderer(self.tokenizer)
         table = parquet.read_table(
@@ -187,7 +218,7 @@ class Fit:
                 if fitted is not None:
                     questions[i], turns_cut[i], tokens[i] = fitted
                     shortened += 1
-        write(
+        write_part(
             pa.table(
                 {
                     "id": pa.array([row["id"] for row in rows], pa.int64()),

@@ -6,7 +6,9 @@ import io
 from typing import Any
 
 _INK, _MARK, _LIMIT = "#3c4149", "#0b6e63", "#a3261c"
-_LONGEST_LABEL = 40
+_LONGEST_LABEL = 28
+_WIDTH = 4.4
+"""Inches; shown smaller on a telephone, where the letters must stay readable."""
 
 
 def funnel(steps: list[dict[str, Any]]) -> str:
@@ -16,7 +18,7 @@ def funnel(steps: list[dict[str, Any]]) -> str:
 
 def top(rows: dict[str, int]) -> str:
     """Named counts as bars, in the order given."""
-    figure, axes = _figure(6.4, 0.3 * len(rows) + 0.6)
+    figure, axes = _figure(0.3 * len(rows) + 0.6)
     names = [n if len(n) <= _LONGEST_LABEL else f"{n[: _LONGEST_LABEL - 1]}…" for n in rows]
     axes.barh(range(len(rows)), list(rows.values()), height=0.66, color=_MARK)
     for place, value in enumerate(rows.values()):
@@ -38,7 +40,7 @@ def top(rows: dict[str, int]) -> str:
 
 def histogram(bins: list[dict[str, int]], limit: int) -> str:
     """Rows by their length in tokens, with the limit."""
-    figure, axes = _figure(6.4, 2.6)
+    figure, axes = _figure(2.6)
     starts = [b["from"] for b in bins]
     widths = [b["to"] - b["from"] for b in bins]
     axes.bar(starts, [b["rows"] for b in bins], width=widths, align="edge", color=_MARK)
@@ -50,12 +52,12 @@ def histogram(bins: list[dict[str, int]], limit: int) -> str:
     return _svg(figure)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(height: float) -> tuple[Any, Any]:
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
     rcParams["svg.fonttype"] = "none"  # text stays text: small, sharp and readable aloud
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_INK)

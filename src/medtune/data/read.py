@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medtune.data.engine import write_part
 from medtune.data.formats import SUFFIXES, records_of, suffix_of
 from medtune.data.shapes import LABELS, Dialogue, Shape, dialogue, shape_of
 from medtune.errors import MedtuneError
@@ -118,21 +119,16 @@ class PartWriter:
         self.folder = folder
         self.rows = 0
         self._parts = 0
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[tuple[Any, ...]] = []
         self._characters = 0
 
     def add(self, row: Dialogue, source: str, system: str) -> None:
         self._pending.append(
-            {
-                "id": self.rows,
-                "source": source,
-                "question": _encodable(row.question),
-                "answer": _encodable(row.answer),
-                "history": [{**t, "content": _encodable(t["content"])} for t in row.history],
-                "system": _encodable(system),
-                **{key: _encodable(value) for key, value in row.labels.items()},
-            }
-        )
+            (
+                self.rows, source, row.question, row.answer, row.history, system,
+                *(row.labels.get(label, "") for label in LABELS),
+            )
+        )  # fmt: skip
         self.rows += 1
         self._characters += len(row.question) + len(row.answer)
         if len(self._pending) >= PART_ROWS or self._characters >= PART_CHARACTERS:
@@ -141,14 +137,24 @@ class PartWriter:
     def close(self) -> None:
         """Write what is pending."""
         import pyarrow as pa
-        from pyarrow import parquet
 
         if self._pending:
-            table = pa.Table.from_pylist(self._pending, part_schema())
+            schema = part_schema()
+            values = zip(*self._pending, strict=True)
+            columns = [_column(list(v), f.type) for v, f in zip(values, schema, strict=True)]
             path = self.folder / f"part-{self._parts:06}.parquet"
-            parquet.write_table(table, path, compression="zstd", compression_level=1)
+            write_part(pa.table(columns, schema=schema), path)
             self._parts += 1
             self._pending, self._characters = [], 0
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:  # half of a surrogate pair, as broken JSON brings it
+        return pa.array([_encodable(value) for value in values], kind)
 
 
 def part_schema() -> pa.Schema:
@@ -169,9 +175,10 @@ def part_schema() -> pa.Schema:
     )
 
 
-def _encodable(text: str) -> str:
-    """Half of a surrogate pair, as broken JSON brings it, cannot be written as UTF-8."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return [{**turn, "content": _encodable(turn["content"])} for turn in value]
 
 
 def _records(source: Source) -> Iterator[tuple[dict[str, Any], Shape]]:

@@ -120,8 +120,11 @@ def dialogue(record: Mapping[str, Any], shape: Shape) -> Dialogue:
     """A record of the source as a dialogue; what is missing is empty."""
 
     def cell(target: Column) -> str:
-        values = (text_of(record.get(name)).strip() for name in shape.columns.get(target, ()))
-        text = "\n\n".join(value for value in values if value)
+        names = shape.columns.get(target)
+        if not names:
+            return ""
+        values = [text_of(record.get(name)).strip() for name in names]
+        text = values[0] if len(values) == 1 else "\n\n".join(filter(None, values))
         if not text and target in shape.otherwise:
             text = text_of(record.get(shape.otherwise[target])).strip()
         return text

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtune.data.clean import Found, Role, clean_texts, rules
-from medtune.data.engine import Facts
+from medtune.data.engine import Facts, write_part
 from medtune.data.filters import reasons
 from medtune.data.recurring import closings_and_openings, without
 from medtune.data.rows import Turn
@@ -47,7 +47,7 @@ class Clean:
             cleaned = clean_texts(texts, role, applied, found)
             table = table.set_column(table.schema.get_field_index(role), role, cleaned)
         table = _with_clean_history(table, applied, found)
-        write(table, target)
+        write_part(table, target)
         facts: Facts = {
             "changed": found.changed,
             "samples": found.samples,
@@ -70,7 +70,9 @@ class Trim:
 
         table = parquet.read_table(source)
         answers, changed, samples = without(table.column("answer").combine_chunks(), self.sentences)
-        write(table.set_column(table.schema.get_field_index("answer"), "answer", answers), target)
+        write_part(
+            table.set_column(table.schema.get_field_index("answer"), "answer", answers), target
+        )
         return {"changed": changed, "samples": samples}
 
 
@@ -111,23 +113,8 @@ class Check:
                 for number, band in enumerate(band_hashes(signed, self.section.near_duplicates).T):
                     columns[f"{what}_band_{number:02}"] = np.ascontiguousarray(band)
                 columns[f"{what}_signature"] = packed(signed)
-        write(pa.table(columns), target)
-        words = pc.add(
-            pc.count_substring_regex(questions, r"\S+"), pc.count_substring_regex(answers, r"\S+")
-        )
-        kept = pa.array(found == 0)
-        return {
-            "rows": len(found),
-            "reasons": dict(Counter(found.tolist())),
-            "words": int(pc.sum(words.filter(kept)).as_py() or 0),
-        }
-
-
-def write(table: pa.Table, target: Path) -> None:
-    """Write a part file."""
-    from pyarrow import parquet
-
-    parquet.write_table(table, target, compression="zstd", compression_level=1)
+        write_part(pa.table(columns), target)
+        return {"rows": len(found), "reasons": dict(Counter(found.tolist()))}
 
 
 def _with_clean_history(table: pa.Table, applied: list[Any], found: Found) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import resources
 from itertools import zip_longest
@@ -44,35 +44,66 @@ _SIGNED = re.compile(
     r"(?:(?i:regards|sincerely|thanks|thank\s+you|truly|wishes|cheers|faithfully|respectfully|take\s+care)|\n\s*[—-]+)[\s,.!-]*"
     rf"(?:[Dd]r\.?\s*)?(?P<it>{_NAME})(?=\s*(?:[,(]?\s*(?:M\.B\.B\.S|PhD|[A-Z]{{2,5}})\b[\w\s,.()-]*)?[\s.]*$)"
 )
+_LONGEST_SIGNATURE = 300
+"""Characters from the word before it to the end of the text."""
 _LOOSE_CUES = ("named", "myself", "patient:", "patient :", "signed", "signed by", "signed:")
 _PLACE_BEFORE = re.compile(
     r"\b(?:San|Santa|Santo|Sao|St|Saint|Port|Fort|Mount|New|Los|Lake|Cape)\.?\s$", re.I
 )
 _TOKEN = re.compile(r"\S+")
+_NOT_LETTERS = re.compile(r"\W+")
 
+NAME_CUES = ("named", "titled", "kin", "greeted", "I am", "signed", "free")
+"""What gives a name away: "my name is", a title, a relative, a greeting, "I am", the end of a
+letter; or nothing but that it is a well-known first name."""
+
+# Where a name may begin: a capital letter and more of a word, an initial, or a particle.
+_BEGINS = (
+    r"(?:\p{Lu}[\pL\pN_.'’]|(?:de|la|le|van|der|den|von|bin|ibn|al|el|da|dos|del|di|du|ben|abu)\s)"
+)
 _HINTS = (
-    r"\b(?:Dr|DR|dr|Drs|Prof|Mr|mr|MR|Mrs|mrs|MRS|Ms|Miss|Mx|Shri|Smt|Kum|Doctor|doctor|Professor|Nurse|Sister|Herr|Frau|Señora?)"
-    r"(?:\.\s*|\s+)(?:\pL\.\s?)?\p{Lu}",
-    r"(?i:\bnamed?\b|\bnames\b|name's|\bmyself\s|\bcalled\s|call\s+me\s|\bpatient\s*:|\bsigned)",
-    r"(?:[Ii] am|[Ii]['’]m|[Tt]his is|[Ii]t['’]s|[Mm]e,)\s+\p{Lu}\pL",
-    r"(?:son|daughter|wife|husband|mother|father|mom|mum|dad|brother|sister|baby|child|friend|uncle|aunt|grandm\pL+|grandp\pL+"
-    r"|grandfather|partner|cousin|nephew|niece|boyfriend|girlfriend|fianc[eé]e?|grandson|granddaughter|boy|girl|twins?"
-    r"|colleague|neighbou?r|roommate),?\s+\p{Lu}\p{Ll}",
-    r"(?:^|[\n.!?,]\s*)(?i:hi|hello|dear|hey|good\s+(?:morning|afternoon|evening)|namaste|thanks|thank\s+you)\s*,?\s+\p{Lu}[\pL'’.]",
-    r"(?i:regards|sincerely|thanks|thank\s+you|truly|wishes|cheers|faithfully|respectfully|take\s+care)[\s,.!-]*(?:[Dd]r\.?\s*)?\p{Lu}[\pL'’.-][^!?]{0,90}\z",
+    (
+        r"\b(?:Dr|DR|dr|Drs|Prof|Mr|mr|MR|Mrs|mrs|MRS|Ms|Miss|Mx|Shri|Smt|Kum|Doctor|doctor|Professor|Nurse|Sister|Herr|Frau|Señora?)"
+        rf"(?:\.\s*|\s+){_BEGINS}",
+        ("titled",),
+    ),
+    (
+        r"(?i:names?\s*[:=-]|name\s+(?:is|was|of)\b|name's|named|myself|i\s+am\s+called|people\s+call\s+me|\bpatient\s*:|\bsigned)",
+        ("named",),
+    ),
+    (rf"(?:[Ii]\s+am|[Ii]['’]m|[Tt]his\s+is|[Ii]t['’]s|[Mm]e,)\s+{_BEGINS}", ("I am",)),
+    (
+        r"(?:son|daughter|wife|husband|mother|father|mom|mum|dad|brother|sister|baby|child|friend|uncle|aunt|grandma|grandpa"
+        r"|partner|cousin|nephew|niece|boyfriend|girlfriend|fianc[eé]e?|boy|girl|twins?"
+        rf"|colleague|neighbou?r|roommate),?\s+{_BEGINS}",
+        ("kin",),
+    ),
+    (
+        r"(?:^|[\n.!?,]\s*)(?i:hi|hello|dear|hey|good\s+(?:morning|afternoon|evening)|namaste|thanks|thank\s+you)"
+        rf"\s*,?\s+{_BEGINS}",
+        ("greeted",),
+    ),
+    (
+        r"(?:(?i:regards|sincerely|thanks|thank\s+you|truly|wishes|cheers|faithfully|respectfully|take\s+care)|\n\s*[—-]+)"
+        rf"[\s,.!-]*(?:[Dd]r\.?\s*)?{_BEGINS}[^!?:;]*\z",
+        ("signed",),
+    ),
 )
 
 
 @cache
-def name_hints() -> tuple[str, ...]:
-    """RE2 patterns; where none of them matches, there is no name."""
+def name_hints() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """RE2 patterns and the cues they stand for; a cue none of whose patterns matches gives no name."""
     words = _words()
     given = "|".join(sorted(words["given"] - words["medical"]))
     ambiguous = "|".join(sorted(words["ambiguous"]))
     return (
         *_HINTS,
-        rf"\b(?:{given})\b",
-        rf"\b(?:{ambiguous})\s(?:\p{{Lu}}\.?\s)?\p{{Lu}}\p{{Ll}}",
+        (rf"\b(?:{given})\b", ("free",)),
+        (
+            rf"\b(?:{ambiguous})\s(?:(?:\p{{Lu}}\.?|de|la|van|der|von|bin|al|el|da|dos|del|di|du)\s){{0,2}}\p{{Lu}}",
+            ("free",),
+        ),
     )
 
 
@@ -87,10 +118,10 @@ def _words() -> dict[str, frozenset[str]]:
     lists["medicines"] = frozenset(medical["medicines"].split())
     lists["followed_by"] = frozenset(medical["followed_by"].split())
     lists["phrases"] = frozenset(medical["phrases"])
+    lists["phrase_words"] = frozenset(_NOT_LETTERS.split(" ".join(medical["phrases"]).casefold()))
+    lists["known"] = lists["given"] | lists["surnames"] | lists["ambiguous"]
     lists["not_names_lower"] = frozenset(word.casefold() for word in lists["not_names"])
-    lists["names_lower"] = frozenset(
-        word.casefold() for key in ("given", "ambiguous", "surnames") for word in lists[key]
-    )
+    lists["names_lower"] = frozenset(word.casefold() for word in lists["known"])
     return lists
 
 
@@ -99,8 +130,22 @@ def _protected() -> re.Pattern[str]:
     return re.compile("|".join(re.escape(p) for p in sorted(_words()["phrases"])), re.I)
 
 
-def person_names(text: str) -> Iterator[tuple[int, int]]:
-    """Where names stand, in characters, by their start; they may overlap."""
+def _is_protected(text: str, start: int, end: int) -> bool:
+    """Whether the place lies in, or touches, a phrase such as "St John's wort"."""
+    if _words()["phrase_words"].isdisjoint(_NOT_LETTERS.split(text[start:end].casefold())):
+        return False
+    margin = max(map(len, _words()["phrases"]))
+    near = _protected().finditer(text, max(0, start - margin), end + margin)
+    return any(phrase.start() < end and start < phrase.end() for phrase in near)
+
+
+def person_names(text: str, cues: Collection[str] = NAME_CUES) -> Iterator[tuple[int, int]]:
+    """Where names stand, in characters, by their start; they may overlap.
+
+    Args:
+        text: any text.
+        cues: some of ``NAME_CUES``; only these are looked for.
+    """
     words = _words()
     found: list[tuple[int, int]] = []
 
@@ -108,27 +153,29 @@ def person_names(text: str) -> Iterator[tuple[int, int]]:
         if span:
             found.append(span)
 
-    for match in _NAMED.finditer(text):
+    def matches(cue: str, pattern: re.Pattern[str], start: int = 0) -> Iterator[re.Match[str]]:
+        return pattern.finditer(text, start) if cue in cues else iter(())
+
+    for match in matches("named", _NAMED):
         add(_stated(text, match, words))
-    for match in _TITLED.finditer(text):
+    for match in matches("titled", _TITLED):
         spelled_out = len(match["title"]) > 4
         if spelled_out and "." in match["dot"]:
             continue  # the sentence ends with the word "doctor"
         add(_trimmed(text, match, words, listed=spelled_out, eponyms=not spelled_out))
-    for match in _KIN.finditer(text):
+    for match in matches("kin", _KIN):
         add(_trimmed(text, match, words, listed=False))
-    for match in _GREETED.finditer(text):
+    for match in matches("greeted", _GREETED):
         opened = match[0].lstrip("\n.!?, ")[:4].lower()
         add(_trimmed(text, match, words, listed=not (opened == "dear" and match["after"])))
-    for match in _I_AM.finditer(text):
+    for match in matches("I am", _I_AM):
         add(_trimmed(text, match, words, listed=True))
-    for match in _SIGNED.finditer(text):
-        add(_trimmed(text, match, words, listed=False))
-    found += _free(text, words)
-    if not found:
-        return
-    kept = [match.span() for match in _protected().finditer(text)]
-    found = [span for span in found if not _inside(span, kept)]
+    for match in matches("signed", _SIGNED, max(0, len(text) - _LONGEST_SIGNATURE)):
+        # After a dash alone it may be the last item of a list: "- Lupus".
+        add(_trimmed(text, match, words, listed=match[0].startswith("\n")))
+    if "free" in cues:
+        found += _free(text, words)
+    found = [span for span in found if not _is_protected(text, *span)]
     found.sort(key=lambda span: (span[0], -span[1]))
     yield from found
 
@@ -158,19 +205,23 @@ def _trimmed(
     """
     start, end = match.span("it")
     stop = None
-    known = words["given"] | words["surnames"] | words["ambiguous"]
     for number, (token, at, _) in enumerate(_tokens(text, start, end)):
         word = _bare(token)
         initial = len(word) <= 2 and word.isupper() and token.endswith(".")
         refused = (
             word in words["not_names"]
             or word.casefold() in words["not_names_lower"]
-            or (word.isupper() and len(word) > 1 and not initial and word.title() not in known)
+            or (
+                word.isupper()
+                and len(word) > 1
+                and not initial
+                and word.title() not in words["known"]
+            )
             or (word in words["medical"] and not (eponyms and word not in words["medicines"]))
         )
         if refused and word.casefold() not in ("de", "la", "van", "der", "al", "el", "du"):
             break
-        if number == 0 and listed and word.split("-")[0] not in known and not initial:
+        if number == 0 and listed and word.split("-")[0] not in words["known"] and not initial:
             break
         stop = at + len(word) if not initial else at + len(token)
         if token[len(word) :] and not initial:  # punctuation ends a name
@@ -235,10 +286,6 @@ def _may_be_surname(word: str, words: dict[str, frozenset[str]]) -> bool:
         and word not in words["medical"]
         and not word.isupper()
     )
-
-
-def _inside(span: tuple[int, int], spans: list[tuple[int, int]]) -> bool:
-    return any(span[0] < end and start < span[1] for start, end in spans)
 
 
 def _is_eponym(text: str, end: int, words: dict[str, frozenset[str]]) -> bool:

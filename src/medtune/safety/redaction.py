@@ -9,14 +9,14 @@ model, no network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import resources
 from typing import Literal, get_args
 
 import yaml
 
-from medtune.safety.person_names import name_hints, person_names
+from medtune.safety.person_names import NAME_CUES, name_hints, person_names
 
 Identifier = Literal["EMAIL", "BIRTH_DATE", "RECORD_NUMBER", "PHONE", "ADDRESS", "NAME"]
 IDENTIFIERS: tuple[Identifier, ...] = get_args(Identifier)
@@ -112,26 +112,41 @@ _STREET_WORD = re.compile(
     rf"(?<=[\w.] ){_STREET}\b|P\.?\s?O\.?\s?Box|stra(?:ss|ß)e|str\.|gasse|allee|platz"
 )
 
-_HINTS = (
-    r"@|(?i:[(\[]\s*at\s*[)\]]|\sdot\s)",
-    r"\d[\s().-]{0,2}(?:\d[\s().-]{0,2}){5}\d",
-    r"(?i:\b(?:no|nr|num|number|id|mrn|uhid|ssn|nhs|mrd|emr|aadhaa?r|medicare|medicaid|security|health card"
-    r"|passport|record|chart|licen[cs]e)\b|#)[\sa-zA-Z:=#.-]{0,24}\d",
-    r"(?i:\bborn\b|birth|\bd\.?\s?o\.?\s?b\b)",
-    rf"\d[\w/-]*,?\s+(?:[A-Z0-9][\w.'’]*\s+|of\s+|the\s+|de\s+){{1,4}}{_STREET}\b",
-    r"(?i:\baddress|\b(?:live|lives|living|resid\w+|stay|staying)\s+(?:at|in)\s+#?\d|p\.?\s?o\.?\s?box|stra(?:ß|ss)e"
-    r"|[a-zß]str\.|gasse|allee|platz|\b(?:zip|pin|post(?:al)?)\s?-?code)",
+_WORD = r"[\pL\pN_.'’-]"  # RE2's own \w knows only ASCII
+_HINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"@|(?i:[(\[]\s*at\s*[)\]]|\sdot\s)", ("EMAIL",)),
+    (r"\d[\s().-]{0,2}(?:\d[\s().-]{0,2}){5}\d", ("PHONE", "RECORD_NUMBER")),
+    (
+        r"(?i:(?:\b|medical|patient|hospital|health|case|chart|file|reg|registration|insurance|policy|member(?:ship)?|account"
+        r"|admission|accession|lab|sample|bill|ip|op|opd|ipd)"
+        r"(?:no|nr|num|number|id|mrn|uhid|ssn|nhs|mrd|emr|aadhaa?r|medicare|medicaid|security|card"
+        r"|passport|record|chart|patient)(?:\b[\sa-z:=#.-]{0,24}|[a-z]{0,5}[-/ ]?)\d|#[\sa-z:=#.-]{0,24}\d)",
+        ("RECORD_NUMBER",),
+    ),
+    (r"(?i:\bborn|birth|\bd\.?\s?o\.?\s?b(?:\b|\d))", ("BIRTH_DATE",)),
+    (
+        rf"\d[\pL\pN_/-]*,?\s+(?:[\p{{Lu}}\d]{_WORD}*,?\s+|of\s+|the\s+|de\s+){{1,4}}{_STREET}\b",
+        ("ADDRESS",),
+    ),
+    (
+        r"(?i:\baddress|\b(?:live|lives|living|resid\pL+|stay|staying)\s+(?:at|in)\s+#?\d|p\.?\s?o\.?\s?box|stra(?:ß|ss)e"
+        r"|str\.\s+\d|gasse|allee|platz|\b(?:zip|pin|post(?:al)?)\s?-?code)",
+        ("ADDRESS",),
+    ),
 )
+FINDERS: frozenset[str] = frozenset({*IDENTIFIERS, *NAME_CUES} - {"NAME"})
+"""What can be looked for: every class of identifier; names by the cue that gives them away."""
 
 
 @cache
-def hints() -> tuple[str, ...]:
-    """RE2 patterns; where none of them matches, nothing is found, and few other texts match.
+def hints() -> tuple[tuple[str, frozenset[str]], ...]:
+    """RE2 patterns, and which of ``FINDERS`` can find something where the pattern matches.
 
-    For whoever has millions of texts and can sift them faster than Python can read them.  (As one
-    pattern they would be a hundred times slower: its automaton does not fit RE2's memory.)
+    A finder none of whose patterns matches finds nothing.  For whoever has millions of texts and
+    can sift them faster than Python can read them.  (As one pattern they would be a hundred times
+    slower: its automaton does not fit RE2's memory.)
     """
-    return (*_HINTS, *name_hints())
+    return tuple((pattern, frozenset(finders)) for pattern, finders in (*_HINTS, *name_hints()))
 
 
 @cache
@@ -140,15 +155,19 @@ def _public_numbers() -> frozenset[str]:
     return frozenset(yaml.safe_load(text)["public_numbers"])
 
 
-def redact(text: str) -> tuple[str, list[Span]]:
+def redact(text: str, looked_for: frozenset[str] = FINDERS) -> tuple[str, list[Span]]:
     """The text with ``[NAME]``, ``[EMAIL]``, ``[PHONE]``, ``[ADDRESS]``, ``[BIRTH_DATE]`` and
     ``[RECORD_NUMBER]`` in place of what identifies a person.
+
+    Args:
+        text: any text.
+        looked_for: some of ``FINDERS``; the others are known, by ``hints``, to find nothing.
 
     Returns:
         The new text, and what was found as ``(class, start, end)`` in characters of the original
         text, in order, without overlap.
     """
-    spans = find(text)
+    spans = find(text, looked_for)
     if not spans:
         return text, []
     parts, end = [], 0
@@ -158,25 +177,22 @@ def redact(text: str) -> tuple[str, list[Span]]:
     return "".join([*parts, text[end:]]), spans
 
 
-def find(text: str) -> list[Span]:
+def find(text: str, looked_for: frozenset[str] = FINDERS) -> list[Span]:
     """What identifies a person in the text, in order, without overlap."""
     taken: list[Span] = []
-    finders = {"EMAIL": _emails, "NAME": person_names}
-    if _DIGIT.search(text):
-        finders = {
-            "EMAIL": _emails,
-            "BIRTH_DATE": _birth_dates,
-            "RECORD_NUMBER": _record_numbers,
-            "PHONE": _phones,
-            "ADDRESS": _addresses,
-            "NAME": person_names,
-        }
-    for identifier in IDENTIFIERS:
-        if identifier not in finders:
-            continue
-        for start, end in finders[identifier](text):
-            if start < end and all(end <= s or start >= e for _, s, e in taken):
+    covered = bytearray(len(text))
+
+    def take(identifier: Identifier, found: Iterable[tuple[int, int]]) -> None:
+        for start, end in found:
+            if start < end and covered.find(1, start, end) < 0:
+                covered[start:end] = b"\1" * (end - start)
                 taken.append((identifier, start, end))
+
+    digits = _DIGIT.search(text) is not None
+    for identifier, finder in _FINDERS.items():
+        if identifier in looked_for and (digits or identifier == "EMAIL"):
+            take(identifier, finder(text))
+    take("NAME", person_names(text, looked_for))
     return sorted(taken, key=lambda span: span[1])
 
 
@@ -214,3 +230,13 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
         yield from (match.span() for match in _ADDRESS.finditer(text))
     for match in _ADDRESS_CUED.finditer(text):
         yield match.span(match.lastgroup or "it")
+
+
+_FINDERS: dict[Identifier, Callable[[str], Iterator[tuple[int, int]]]] = {
+    "EMAIL": _emails,
+    "BIRTH_DATE": _birth_dates,
+    "RECORD_NUMBER": _record_numbers,
+    "PHONE": _phones,
+    "ADDRESS": _addresses,
+}
+"""In order of precedence; names come last."""
