@@ -68,12 +68,7 @@ def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep
     Raises:
         MedtuneError: the recipe has no experiments, or it was interrupted.
     """
-    wanted = recipe.each_experiment()
-    if not wanted:
-        raise MedtuneError(
-            "The recipe has no experiments; list them, for example "
-            "`experiments: [{name: slow, training.learning_rate: 1.0e-5}, {name: fast, ...}]`."
-        )
+    wanted = experiments_of(recipe)
     run.keep(recipe)
     failed: dict[str, str] = {}
     took: list[float] = []
@@ -86,13 +81,28 @@ def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep
         about = "" if left is None else f" (about {left:.0f} minutes left for all)"
         say(f"Experiment {number} of {len(wanted)}, {one.name}{about}")
         started = time.perf_counter()
-        reason = _carry_out(settings, one, _others(wanted, run, one))
+        reason = _carry_out(settings, one, others_of(wanted, one))
         if reason is None:
             took.append(time.perf_counter() - started)
         else:
             failed[one.name] = reason
             say(f"{one.name} failed: {reason}")
     return summarise(recipe, run, failed)
+
+
+def experiments_of(recipe: Recipe) -> list[Recipe]:
+    """The recipe of every experiment.
+
+    Raises:
+        MedtuneError: there is none.
+    """
+    wanted = recipe.each_experiment()
+    if not wanted:
+        raise MedtuneError(
+            "The recipe has no experiments; list them, for example "
+            "`experiments: [{name: slow, training.learning_rate: 1.0e-5}, {name: fast, ...}]`."
+        )
+    return wanted
 
 
 def is_finished(settings: Recipe, run: Run) -> bool:
@@ -126,11 +136,7 @@ def summarise(recipe: Recipe, run: Run, failed: dict[str, str]) -> Sweep:
 
 def _carry_out(settings: Recipe, run: Run, others: list[Run]) -> str | None:
     """Train and evaluate in processes of their own; what went wrong, or None."""
-    same = _was_made_with(settings, run)
-    if not same:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        run.keep(settings)
-        _share_rows(settings, run, others)
+    begin(settings, run, others)
     if not run.training_file.exists():
         reason = _medtune(run, "train", str(run.recipe_file), "--resume")
         if reason is not None:
@@ -168,9 +174,18 @@ def _was_made_with(settings: Recipe, run: Run) -> bool:
         return False
 
 
-def _others(wanted: list[Recipe], sweep_run: Run, run: Run) -> list[Run]:
-    beside = sweep_run.folder.parent
+def others_of(wanted: list[Recipe], run: Run) -> list[Run]:
+    """The runs of the other experiments, which lie beside it."""
+    beside = run.folder.parent
     return [Run(beside / settings.name) for settings in wanted if settings.name != run.name]
+
+
+def begin(settings: Recipe, run: Run, others: list[Run]) -> None:
+    """Make the experiment's run, unless it was begun with these settings; equal rows are shared."""
+    if not _was_made_with(settings, run):
+        shutil.rmtree(run.folder, ignore_errors=True)
+        run.keep(settings)
+        _share_rows(settings, run, others)
 
 
 def _share_rows(settings: Recipe, run: Run, others: list[Run]) -> None:
