@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from medtune.errors import MedtuneError
 
@@ -43,7 +45,7 @@ def connected(address: str) -> Iterator[str]:
             f"{address!r} is no cluster; write local, local:2, or the address of one.", exit_code=2
         )
     try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise MedtuneError(
             f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one with "
@@ -61,15 +63,15 @@ def _local_cluster(nodes: int) -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     cores = max(1, _cores() // nodes)
-    node = {"num_cpus": cores, "object_store_memory": _STORE_BYTES}
+    node: dict[str, Any] = {"num_cpus": cores, "object_store_memory": _STORE_BYTES}
     # Its logs, its sockets: a path of some length is too long for a socket's name.
     scratch = tempfile.mkdtemp(prefix="ray-")
     head = {**node, "include_dashboard": False, "temp_dir": scratch}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes - 1):
             cluster.add_node(**node)
-        ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+        ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
         yield cluster.address
     finally:
         ray.shutdown()
@@ -77,7 +79,7 @@ def _local_cluster(nodes: int) -> Iterator[str]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _ray():
+def _ray() -> Any:
     # Nothing is reported to Ray's authors, as nothing is to anybody's.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Where a GPU is not asked for, none is hidden either; and no advice on standard error.

@@ -48,7 +48,7 @@ class Actors:
     def compute(
         self, who: Who, kind: Kind, batches: Sequence[list[Any]]
     ) -> Iterator[tuple[int, list[Any]]]:
-        pool = ActorPool(self._started(len(batches)))
+        pool: Any = ActorPool(self._started(len(batches)))
         yield from pool.map_unordered(
             lambda actor, given: actor.values.remote(who, kind, *given), list(enumerate(batches))
         )

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
-@ray.remote(num_cpus=0, max_restarts=-1)
 class Board:
     """Holds the last thing that was said.  A worker that writes to it never waits for it."""
 
@@ -39,7 +39,7 @@ def shown(title: str) -> Iterator[Any]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    board = Board.remote()  # type: ignore[attr-defined]
+    board: Any = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
     ended = threading.Event()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
 
@@ -48,7 +48,7 @@ def shown(title: str) -> Iterator[Any]:
             while not ended.wait(_SECONDS_BETWEEN_LOOKS):
                 try:
                     done, total, note = ray.get(board.read.remote(), timeout=5)
-                except ray.exceptions.RayError:  # its node is being replaced
+                except RayError:  # its node is being replaced
                     continue
                 if total:
                     bar.update(task, completed=done, total=total, note=note)

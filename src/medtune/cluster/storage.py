@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import pyarrow.fs as arrow
+from pyarrow import ArrowInvalid
 
 from medtune.errors import MedtuneError
 
@@ -15,6 +16,7 @@ T = TypeVar("T")
 _MARKER = ".medtune"
 """Lies in the storage while it is reachable: a folder that is not mounted looks empty."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+_HICCUPS = 2
 PATIENCE = 600.0
 """Seconds that an operation waits for a storage that is away."""
 
@@ -48,7 +50,7 @@ def _file_system(address: str) -> tuple[arrow.FileSystem, str]:
         return arrow.LocalFileSystem(), str(Path(address).expanduser().resolve())
     try:
         return arrow.FileSystem.from_uri(address)
-    except (arrow.pa.ArrowInvalid, NotImplementedError):  # type: ignore[attr-defined]
+    except (ArrowInvalid, NotImplementedError):
         import fsspec
 
         inner, path = fsspec.core.url_to_fs(address)
@@ -87,18 +89,27 @@ class Patient(arrow.FileSystemHandler):
         return found.type == arrow.FileType.File
 
     def wait_for(self, operation: Callable[[], T], is_missing: Callable[[T], bool]) -> T:
-        """What the operation returns, tried again for as long as the storage is away."""
-        started, pause = time.monotonic(), _FIRST_PAUSE
+        """What the operation returns, tried again for as long as the storage is away.
+
+        An error of a storage that is there again by the time it is looked at counts as one that
+        was away for a moment, ``_HICCUPS`` times.
+        """
+        started, pause, hiccups = time.monotonic(), _FIRST_PAUSE, 0
         while True:
+            waited = time.monotonic() - started > self.patience
             try:
                 found = operation()
-            except OSError:
-                if self._is_there() or time.monotonic() - started > self.patience:
+            except OSError as error:
+                if waited:
                     raise
+                if self._is_there():
+                    hiccups += 1
+                    if isinstance(error, FileNotFoundError) or hiccups > _HICCUPS:
+                        raise
             else:
                 if not is_missing(found) or self._is_there():
                     return found
-                if time.monotonic() - started > self.patience:
+                if waited:
                     raise OSError(f"the storage {self.root} is away")
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -172,23 +183,21 @@ def copy(
         OSError: it was away for longer than its patience.
     """
 
-    source_in, target_in = (
-        source_in or arrow.LocalFileSystem(),
-        target_in or arrow.LocalFileSystem(),
-    )
+    here = arrow.LocalFileSystem()
+    origin, goal = source_in or here, target_in or here
 
     def attempt() -> None:
-        target_in.create_dir(target, recursive=True)
+        goal.create_dir(target, recursive=True)
         arrow.copy_files(
             source,
             target,
-            source_filesystem=source_in,
-            destination_filesystem=target_in,
+            source_filesystem=origin,
+            destination_filesystem=goal,
             # Threads that upload to S3 can deadlock (apache/arrow#32372).
-            use_threads=isinstance(target_in, arrow.LocalFileSystem),
+            use_threads=goal is here,
         )
 
-    for where in (source_in, target_in):
+    for where in (origin, goal):
         if isinstance(where, arrow.PyFileSystem) and isinstance(where.handler, Patient):
             return where.handler.wait_for(attempt, is_missing=lambda _: False)
     return attempt()

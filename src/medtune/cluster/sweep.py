@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from medtune.data.prepare import is_prepared, prepare
 from medtune.errors import MedtuneError
@@ -53,7 +54,7 @@ def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep
         tokenizer = load_tokenizer(settings.model)
         if not is_prepared(settings.data, one, tokenizer):
             prepare(settings.data, one, tokenizer)
-        running[_task(recipe).remote(settings, one.folder.resolve())] = one
+        running[_task(recipe, one).remote(settings, one.folder.resolve())] = one
         say(f"{one.name}: waits for its turn.")
     failed: dict[str, str] = {}
     while running:
@@ -61,7 +62,7 @@ def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep
         one = running.pop(done)
         try:
             reason = ray.get(done)
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             reason = f"its process died each time: {str(error).splitlines()[0]}"
         if reason is not None:
             failed[one.name] = reason
@@ -70,10 +71,11 @@ def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep
     return summarise(recipe, run, failed)
 
 
-def _task(recipe: Recipe) -> Any:
+def _task(recipe: Recipe, run: Run) -> Any:
     section = recipe.cluster
     resources = dict(section.resources_per_worker)
     return ray.remote(carry_out).options(
+        name=run.name,
         num_cpus=resources.pop("CPU", 0),
         num_gpus=resources.pop("GPU", 0),
         resources=resources,

@@ -81,6 +81,12 @@ class Report(TrainerCallback):
     ) -> None:
         self.hand_over(self._run.checkpoints / f"checkpoint-{state.global_step}")
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._note["from"] = f"from step {state.global_step}"
+        self._tell(state)
+
     def on_log(
         self,
         args: TrainingArguments,
