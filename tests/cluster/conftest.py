@@ -1,15 +1,8 @@
+"""Before Ray starts: these are read by its processes."""
+
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from medtune.data.prepare import prepare
-from medtune.model.load import load_tokenizer
-from medtune.recipe import Recipe, load_recipe
-from medtune.run import Run
 
 for name, value in {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -20,43 +13,3 @@ for name, value in {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }.items():
     os.environ.setdefault(name, value)
-
-
-def small_recipe(base: Path, name: str, *overrides: str) -> Recipe:
-    """In float32 and with dropout: what could make a difference does."""
-    return load_recipe(
-        "embedded-qlora",
-        [
-            f"name={name}",
-            f"model.base={base}",
-            "model.quantization=none",
-            "model.dtype=float32",
-            "adapter.dropout=0.1",
-            "data.limit=110",
-            "training.batch_size=2",
-            "training.gradient_accumulation=4",
-            "training.epochs=2",
-            "training.warmup_steps=0",
-            "training.learning_rate=3e-3",
-            "training.evaluate_every=5",
-            "training.samples=0",
-            *overrides,
-        ],
-    )
-
-
-def prepared(recipe: Recipe, folder: Path) -> Run:
-    run = Run(folder / recipe.name)
-    prepare(recipe.data, run, load_tokenizer(recipe.model))
-    run.keep(recipe)
-    return run
-
-
-@pytest.fixture(scope="session")
-def four_nodes() -> Iterator[str]:
-    """Four nodes of one core each, whatever this machine has."""
-    pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
-    from medtune.cluster.connect import connected
-
-    with connected("local:4") as address:
-        yield address

@@ -10,17 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from clusters import curves, prepared, small_recipe
 
-pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
-psutil = pytest.importorskip("psutil")
-
-from conftest import prepared, small_recipe
-from test_train import curves
-
+from medtune.cluster.connect import connected
+from medtune.errors import MedtuneError
 from medtune.training.train import train
 
 _INTERVAL = 5
@@ -61,6 +60,7 @@ def _workers(raylets: list[int]) -> dict[int, int]:
 @pytest.fixture
 def nodes() -> Iterator[dict[str, Any]]:
     """Three nodes of one core: two train, one is there when another is lost."""
+    pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).parent / "nodes.py"), "3"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -126,13 +126,14 @@ def test_worker_node_storage_and_driver_are_lost_and_the_loss_is_the_same(
 
 def _at_most_one_interval_was_lost(said: str) -> None:
     steps = [int(step) for step in re.findall(r"training: (\d+)/", said)]
-    lost = [before - after for before, after in zip(steps, steps[1:], strict=False)]
+    lost = [before - after for before, after in pairwise(steps)]
     starts = [int(step) for step in re.findall(r"from step (\d+)", said)]
     assert max(lost) <= _INTERVAL, steps
     assert len(set(starts)) >= 4, f"three losses, three new starts, none from zero: {starts}"
 
 
-def test_nothing_of_a_local_cluster_outlives_the_command_that_was_killed(tmp_path: Path) -> None:
+def test_nothing_of_a_local_cluster_outlives_the_command_that_was_killed() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
     code = (
         "from medtune.cluster.connect import connected\n"
         "with connected('local:2'):\n"
@@ -152,16 +153,14 @@ def test_nothing_of_a_local_cluster_outlives_the_command_that_was_killed(tmp_pat
 
 
 def test_runs_that_need_ray_say_so_where_it_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from medtune.cluster.connect import connected
-    from medtune.errors import MedtuneError
-
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MedtuneError, match=r"pip install 'medtune\[cluster\]'"):
         with connected("local"):
             pass
     monkeypatch.undo()
+    pytest.importorskip("ray")
     with pytest.raises(MedtuneError, match="is no cluster; write local, local:2"):
         with connected("local:0"):
             pass

@@ -8,9 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
-
 from pyarrow.fs import FileType
 
 from medtune.cluster.storage import copy, storage_at
