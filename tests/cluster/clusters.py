@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from medtune.data.prepare import prepare
 from medtune.model.load import load_tokenizer
 from medtune.recipe import Recipe, load_recipe
 from medtune.run import Run
+
+# Read by Ray's processes when they start.
+for name, value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A lost node is noticed after a second and a half, not after a quarter of a minute.
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}.items():
+    os.environ.setdefault(name, value)
 
 
 def small_recipe(base: Path, name: str, *overrides: str) -> Recipe:
