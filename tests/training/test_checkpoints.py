@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from medtune.errors import MedtuneError
 from medtune.run import Run
-from medtune.training.checkpoints import cause_of, check_room
+from medtune.training.checkpoints import cause_of, check_room, newest
 
 
 def test_too_little_room_is_said_before_the_first_step(tmp_path: Path) -> None:
@@ -85,3 +88,19 @@ def test_a_disk_that_fills_up_is_a_sentence_and_leaves_nothing_half_written(
     )
     assert "The disk is full while writing" in done.stdout, done.stderr
     assert "left: [] False" in done.stdout
+
+
+def test_a_moved_run_goes_on_from_its_best_checkpoint_where_it_lies_now(tmp_path: Path) -> None:
+    run = Run(tmp_path / "moved")
+    for step in (10, 20):
+        folder = run.checkpoints / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        save_file({"weight": torch.zeros(1)}, folder / "adapter_model.safetensors")
+        for part in ("optimizer.pt", "scheduler.pt", "rng_state_1.pth"):
+            torch.save({}, folder / part)
+        state = {"best_model_checkpoint": "/elsewhere/checkpoints/checkpoint-10"}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+    found = newest(run)
+    assert found == run.checkpoints / "checkpoint-20"
+    state = json.loads((found / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(run.checkpoints / "checkpoint-10")
