@@ -33,6 +33,7 @@ HEAVY = (
     "gguf",
     "xllamacpp",
     "huggingface_hub",
+    "ray",
 )
 
 

@@ -230,6 +230,20 @@ class EvaluationSection(_Section):
     """Questions of a benchmark, drawn with the data seed."""
 
 
+class ClusterSection(_Section):
+    """How ``--cluster`` spreads the work over Ray; without it nothing here is read."""
+
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that train together.  They share the rows of a step, so the numbers stay the same."""
+    resources_per_worker: dict[str, Annotated[float, Field(ge=0)]] = {"CPU": 1}
+    """What Ray sets aside for each, in its own words, such as ``{CPU: 8, GPU: 1}``."""
+    storage: str | None = None
+    """Where checkpoints go: a folder that all nodes see, or an address such as
+    ``s3://bucket/folder``.  Empty: beside the run, which is enough on one machine."""
+    failures: Annotated[int, Field(ge=0)] = 3
+    """How often a training goes on after losing workers, and an experiment is tried again."""
+
+
 class TrackingSection(_Section):
     report_to: Literal["none", "wandb", "tensorboard", "trackio", "mlflow"] = "none"
 
@@ -288,6 +302,7 @@ class Recipe(_Section):
     evaluation: EvaluationSection = EvaluationSection()
     tracking: TrackingSection = TrackingSection()
     publishing: PublishingSection = PublishingSection()
+    cluster: ClusterSection = ClusterSection()
     experiments: list[dict[str, Any]] = []
     """For ``medtune sweep``: each a ``name`` and the dotted keys it changes, for example
     ``{name: slow, training.learning_rate: 1.0e-5}``."""

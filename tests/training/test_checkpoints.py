@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from medtune.errors import MedtuneError
 from medtune.recipe import load_recipe
 from medtune.run import Run
-from medtune.training.checkpoints import check_room, check_same, remember
+from medtune.training.checkpoints import check_room, check_same, newest, remember
 
 
 def test_too_little_room_is_said_before_the_first_step(tmp_path: Path) -> None:
@@ -136,3 +139,20 @@ def test_rows_that_were_prepared_anew_are_not_gone_on_with(tmp_path: Path) -> No
     run.write_json(run.card_json, {"fingerprint": "two"})
     with pytest.raises(MedtuneError, match="rows were prepared anew"):
         check_same(recipe, run)
+    assert "left: [] False" in done.stdout
+
+
+def test_a_moved_run_goes_on_from_its_best_checkpoint_where_it_lies_now(tmp_path: Path) -> None:
+    run = Run(tmp_path / "moved")
+    for step in (10, 20):
+        folder = run.checkpoints / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        save_file({"weight": torch.zeros(1)}, folder / "adapter_model.safetensors")
+        for part in ("optimizer.pt", "scheduler.pt", "rng_state_1.pth"):
+            torch.save({}, folder / part)
+        state = {"best_model_checkpoint": "/elsewhere/checkpoints/checkpoint-10"}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+    found = newest(run)
+    assert found == run.checkpoints / "checkpoint-20"
+    state = json.loads((found / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(run.checkpoints / "checkpoint-10")

@@ -19,6 +19,14 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. training.epochs=3."),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Spread over Ray: local, local:2 (nodes), auto, or a cluster's address.",
+    ),
+]
 RunName = Annotated[
     str | None,
     typer.Argument(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medtune.cli.arguments import RunName, Runs
+from medtune.cli.arguments import ClusterAddress, RunName, Runs
 
 
 def evaluate(
@@ -23,6 +23,7 @@ def evaluate(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead.")] = False,
+    cluster: ClusterAddress = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Measure a run's tuned model against its base, and write the report.
@@ -44,7 +45,15 @@ def evaluate(
         settings = settings.model_copy(update={"evaluation": section})
     if not chosen.split_file("test").exists():  # a run from the Hub comes without rows
         prepare_same_rows(settings, chosen, say)
-    results = measure(settings, chosen)
+    if cluster is None:
+        results = measure(settings, chosen)
+    else:
+        from medtune.cluster.connect import connected
+
+        with connected(cluster):
+            from medtune.cluster.evaluate import evaluate as measure_on
+
+            results = measure_on(settings, chosen)
     report = write_report(chosen)
     if as_json:
         typer.echo(chosen.results_file.read_text(encoding="utf-8"), nl=False)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from medtune.cluster.scaling import Scaled
     from medtune.training.plan import Plan
 
 _COLOURS = ("cyan", "bright_cyan", "green", "yellow", "magenta", "blue", "bright_magenta", "white")
@@ -25,6 +26,10 @@ def plan(
         typer.Option(
             help="t4, p100, l4, 4090, a100, a100-40, h100, cpu, or a memory such as 8GB; this machine if left out."
         ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also time and cost on 1, 2, 4 ... up to so many workers."),
     ] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Dollars an hour.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
@@ -53,15 +58,28 @@ def plan(
             share = rows["train"] / max(1, sum(rows[s] for s in ("train", "validation", "test")))
             counted = round(card["tokens"]["total"] * share)
     planned = predict(settings, card_of(gpu), counted=counted, price=price)
+    scaled = []
+    if workers is not None:
+        from medtune.cluster.scaling import assumptions, scale
+
+        scaled = scale(settings, planned, _doublings(workers))
     if as_json:
         facts = asdict(planned)
         facts["memory"]["total"] = planned.memory.total
+        if scaled:
+            facts["workers"] = [asdict(line) for line in scaled]
+            facts["assumptions"] = assumptions(planned)
         typer.echo(json.dumps(facts, indent=2))
     else:
         out.print(_table(planned))
         out.print(_bar(planned))
         for sentence in _sentences(settings.name, planned, settings.data.max_length):
             say(sentence)
+        if scaled:
+            out.print(_workers_table(scaled))
+            out.print(_preparation_table(workers or 1))
+            for sentence in assumptions(planned):
+                say(sentence)
     if not planned.fits:
         raise typer.Exit(1)
 
@@ -78,6 +96,46 @@ def _table(planned: Plan) -> Table:
         table.add_row(f"[{colour}]■[/] {part.replace('_', ' ')}", f"{size / 2**30:.2f}")
     table.add_row("[bold]together", f"[bold]{planned.memory.total / 2**30:.2f}")
     table.add_row(planned.card.name, f"{planned.card.memory_gib:.1f}")
+    return table
+
+
+def _doublings(workers: int) -> list[int]:
+    """1, 2, 4 ... and the number itself."""
+    return sorted({*(2**n for n in range(workers.bit_length())), workers})
+
+
+def _workers_table(scaled: list[Scaled]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("workers", "hours", "speed-up", "efficiency", "step, s", "exchange", "dollars"):
+        table.add_column(column, justify="right")
+    for line in scaled:
+        table.add_row(
+            str(line.workers),
+            f"{line.hours:.2f}",
+            f"{line.speed_up:.1f}",
+            f"{100 * line.efficiency:.0f}%",
+            f"{line.step_seconds:.2f}",
+            f"{100 * line.exchange_share:.1f}%",
+            "" if line.dollars is None else f"{line.dollars:.2f}",
+        )
+    return table
+
+
+def _preparation_table(workers: int) -> Table:
+    """Preparing 100 million dialogues on nodes of 64 cores."""
+    from rich.table import Table
+
+    from medtune.cluster.scaling import CORE_DOLLARS_PER_HOUR, preparation_hours
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("100 million dialogues prepared on", "hours", "dollars"):
+        table.add_column(column, justify="right")
+    for nodes in _doublings(workers):
+        hours = preparation_hours(100_000_000, 64 * nodes)
+        dollars = hours * 64 * nodes * CORE_DOLLARS_PER_HOUR
+        table.add_row(f"{nodes} x 64 cores", f"{hours:.1f}", f"{dollars:.2f}")
     return table
 
 

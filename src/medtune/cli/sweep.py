@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from medtune.cli.arguments import Overrides, RecipeName, Runs
+from medtune.cli.arguments import ClusterAddress, Overrides, RecipeName, Runs
 
 
 def sweep(
     recipe: RecipeName,
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json instead.")] = False,
+    cluster: ClusterAddress = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Train and evaluate every experiment of a recipe, search where it says so, and compare.
@@ -28,7 +29,16 @@ def sweep(
     from medtune.experiments.sweep import sweep as carry_out
 
     settings, run = recipe_and_run(recipe, overrides, runs)
-    result = carry_out(settings, run, (lambda _: None) if as_json else say)
+    told = (lambda _: None) if as_json else say
+    if cluster is None:
+        result = carry_out(settings, run, told)
+    else:
+        from medtune.cluster.connect import connected
+
+        with connected(cluster):
+            from medtune.cluster.sweep import sweep as carry_out_on
+
+            result = carry_out_on(settings, run, told)
     page = write_page(run, result)
     if as_json:
         typer.echo(run.sweep_file.read_text(encoding="utf-8"), nl=False)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medtune.cli.arguments import Overrides, RecipeName, Runs
+from medtune.cli.arguments import ClusterAddress, Overrides, RecipeName, Runs
 
 
 def train(
@@ -14,9 +14,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint.")
     ] = False,
+    cluster: ClusterAddress = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Train an adapter by a recipe, after preparing its data if need be.
+
+    On a cluster a training that was cut off goes on by itself when it is started again.
 
     Example: medtune train embedded-qlora training.epochs=3 name=longer
     """
@@ -40,7 +43,16 @@ def train(
     note = float16_note(settings.model)
     if note:
         say(note)
-    say(training_sentence(train_adapter(settings, run, resume=resume)))
+    if cluster is None:
+        trained = train_adapter(settings, run, resume=resume)
+    else:
+        from medtune.cluster.connect import connected
+
+        with connected(cluster):
+            from medtune.cluster.train import train as train_on
+
+            trained = train_on(settings, run, say)
+    say(training_sentence(trained))
     if goal.push_to:
         from medtune.publishing.hub import collect, push
 

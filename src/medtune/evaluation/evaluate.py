@@ -41,6 +41,7 @@ from medtune.evaluation.statistics import (
     proven,
     score,
 )
+from medtune.evaluation.voices import Computing
 from medtune.model.load import load_tokenizer
 from medtune.model.template import messages, prompt_ids
 from medtune.recipe import EvaluationSection, Recipe
@@ -51,11 +52,16 @@ from medtune.training.examples import examples
 __all__ = ["LOWER_IS_BETTER", "evaluate"]
 
 
-def evaluate(recipe: Recipe, run: Run) -> dict[str, Any]:
+def evaluate(recipe: Recipe, run: Run, computing: Computing | None = None) -> dict[str, Any]:
     """Measure base and tuned on the test split and write ``results.json`` and the answers.
 
     Both are measured on the same prompts with the same tokenizer and decoding.  What was answered
     before by the same weights is not asked again.
+
+    Args:
+        recipe: the whole recipe.
+        run: prepared and trained; gets ``evaluation/``.
+        computing: who answers what was not answered before; this process if left out.
 
     Raises:
         MedtuneError: the run is not prepared or not trained, or a benchmark's file is wrong.
@@ -76,7 +82,7 @@ def evaluate(recipe: Recipe, run: Run) -> dict[str, Any]:
     items = examples(tokenizer, rows, recipe.data.max_length)
     outcomes: dict[Who, Outcome] = {}
     with opened(run.answers_cache) as cache, _progress() as progress:
-        speakers = Speakers(recipe, run, tokenizer, cache)
+        speakers = Speakers(recipe, run, tokenizer, cache, computing)
         for who in WHOS:
             task = progress.add_task(f"measuring {who}", total=2 * len(rows))
 

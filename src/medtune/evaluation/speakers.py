@@ -1,19 +1,17 @@
-"""Base and tuned of a run, loaded only when a question has no kept answer yet."""
+"""Answers and losses of base and tuned, computed only where no kept one is there yet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medtune.evaluation.cache import Cache, fingerprint, key_of
-from medtune.evaluation.perplexity import answer_losses
-from medtune.model.generate import Generated, generate_answers
-from medtune.model.load import base_folder, load_base, load_tuned, resolve_dtype
+from medtune.evaluation.voices import WHOS, Computing, Kind, Voices, Who
+from medtune.model.generate import Generated
+from medtune.model.load import base_folder, resolve_dtype
 from medtune.recipe import Recipe
 from medtune.run import Run
 from medtune.training.examples import Example
@@ -22,94 +20,73 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-Who = Literal["base", "tuned"]
-WHOS: tuple[Who, Who] = ("base", "tuned")
+__all__ = ["WHOS", "Advance", "Speakers", "Who"]
+
 Advance = Callable[[int], None]
 
 
 class Speakers:
     """Answers and losses of base and tuned, each computed once.
 
-    The base is the tuned model with its adapter switched off, so it has the same quantisation.
+    Args:
+        recipe: the whole recipe.
+        run: trained.
+        tokenizer: of the model.
+        cache: what was computed before.
+        computing: who computes what is missing; this process if left out.
     """
 
     def __init__(
-        self, recipe: Recipe, run: Run, tokenizer: PreTrainedTokenizerBase, cache: Cache
+        self,
+        recipe: Recipe,
+        run: Run,
+        tokenizer: PreTrainedTokenizerBase,
+        cache: Cache,
+        computing: Computing | None = None,
     ) -> None:
-        self._recipe, self._run, self._tokenizer, self._cache = recipe, run, tokenizer, cache
-        self._tuned: Any = None
+        self._recipe, self._run, self._cache = recipe, run, cache
+        self._computing = computing or Voices(recipe, run, tokenizer)
         self._identities = self._identify()
 
     def answers(self, who: Who, prompts: Sequence[list[int]], advance: Advance) -> list[Generated]:
         """One greedy answer per prompt, in the order of the prompts."""
-        section = self._recipe.evaluation
-        keys = [
-            key_of("answer", self._identities[who], prompt, section.max_new_tokens)
-            for prompt in prompts
-        ]
-
-        def compute(model: Any, part: list[int]) -> list[Any]:
-            made = generate_answers(
-                model,
-                self._tokenizer,
-                [prompts[i] for i in part],
-                max_new_tokens=section.max_new_tokens,
-                batch_size=section.batch_size,
-            )
-            return [asdict(answer) for answer in made]
-
+        longest = self._recipe.evaluation.max_new_tokens
+        keys = [key_of("answer", self._identities[who], prompt, longest) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        return [Generated(**value) for value in self._kept(who, keys, order, compute, advance)]
+        found = self._kept(who, "answers", keys, prompts, order, advance)
+        return [Generated(**value) for value in found]
 
     def losses(self, who: Who, items: Sequence[Example], advance: Advance) -> NDArray[np.float64]:
         """Loss in nats and number of tokens of every reference answer, (rows, 2)."""
         keys = [
             key_of("loss", self._identities[who], item.input_ids, item.labels) for item in items
         ]
-
-        def compute(model: Any, part: list[int]) -> list[Any]:
-            size = self._recipe.evaluation.batch_size
-            return answer_losses(model, [items[i] for i in part], batch_size=size).tolist()
-
         order = sorted(range(len(items)), key=lambda i: -len(items[i].input_ids))
-        found = self._kept(who, keys, order, compute, advance)
+        found = self._kept(who, "losses", keys, items, order, advance)
         return np.array(found, dtype=float).reshape(-1, 2)
 
     def _kept(
         self,
         who: Who,
+        kind: Kind,
         keys: Sequence[str],
+        asked: Sequence[Any],
         order: Sequence[int],
-        compute: Callable[[Any, list[int]], list[Any]],
         advance: Advance,
     ) -> list[Any]:
         found = self._cache.get(keys)
         advance(sum(key in found for key in keys))
         missing = [i for i in order if keys[i] not in found]
-        if missing:
-            size = self._recipe.evaluation.batch_size
-            with self.speaking(who) as model:
-                for start in range(0, len(missing), size):
-                    part = missing[start : start + size]
-                    made = {keys[i]: v for i, v in zip(part, compute(model, part), strict=True)}
-                    self._cache.put(made)
-                    found.update(made)
-                    advance(len(part))
+        size = self._recipe.evaluation.batch_size
+        parts = [missing[start : start + size] for start in range(0, len(missing), size)]
+        batches = [[asked[i] for i in part] for part in parts]
+        if batches:
+            for number, values in self._computing.compute(who, kind, batches):
+                made = {keys[i]: v for i, v in zip(parts[number], values, strict=True)}
+                self._cache.put(made)
+                found.update(made)
+                advance(len(made))
         return [found[key] for key in keys]
-
-    @contextmanager
-    def speaking(self, who: Who) -> Iterator[Any]:
-        """The tuned model, or its base: the adapter switched off, or the base loaded anew."""
-        if who == "base" and self._recipe.adapter.method == "none":
-            yield load_base(self._recipe.model)
-            return
-        if self._tuned is None:
-            self._tuned = load_tuned(self._run)
-        if who == "tuned":
-            yield self._tuned
-        else:
-            with self._tuned.disable_adapter():
-                yield self._tuned
 
     def _identify(self) -> dict[Who, str]:
         import torch

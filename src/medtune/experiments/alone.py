@@ -41,10 +41,7 @@ def train_alone(
     Raises:
         Stopped: ``stop`` said so; the run stays as it is.
     """
-    if not was_made_with(settings, run):
-        shutil.rmtree(run.folder, ignore_errors=True)
-        run.keep(settings)
-        _share_rows(settings, run, others)
+    begin(settings, run, others)
     if run.training_file.exists():
         return None
     return _medtune("train", str(run.recipe_file), "--resume", stop=stop)
@@ -53,6 +50,14 @@ def train_alone(
 def evaluate_alone(run: Run) -> str | None:
     """Evaluate in a process of its own; what went wrong in one sentence, or None."""
     return _medtune("evaluate", str(run.folder))
+
+
+def begin(settings: Recipe, run: Run, others: Sequence[Run]) -> None:
+    """Make the run, unless it was begun with these settings; equal rows are shared."""
+    if not was_made_with(settings, run):
+        shutil.rmtree(run.folder, ignore_errors=True)
+        run.keep(settings)
+        _share_rows(settings, run, others)
 
 
 def was_made_with(settings: Recipe, run: Run) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from contextlib import contextmanager
 from functools import cache
@@ -94,7 +95,8 @@ def load_base(section: ModelSection, *, cpu: bool = False) -> PreTrainedModel:
     if section.quantization != "none":
         options["quantization_config"] = _quantization(section, dtype)
     if torch.cuda.is_available() and not cpu:
-        options["device_map"] = {"": 0}
+        # Of several processes on one machine, each has a GPU of its own.
+        options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     else:
         keep_freed_memory()
         keep_few_kernels()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import zipfile
@@ -10,7 +11,7 @@ from typing import Any
 
 from medtune.errors import MedtuneError
 from medtune.recipe import Recipe
-from medtune.run import Run
+from medtune.run import Run, whole
 
 BYTES_PER_PARAMETER = 4 + 2 * 4
 """The adapter in float32, and the optimizer's two moments."""
@@ -28,7 +29,30 @@ def step_of(checkpoint: Path) -> int:
 def newest(run: Run) -> Path | None:
     """The newest checkpoint that is whole; those that a kill left half-written are removed."""
     drop_torn(run)
-    return max(run.checkpoints.glob("checkpoint-*"), key=step_of, default=None)
+    found = max(run.checkpoints.glob("checkpoint-*"), key=step_of, default=None)
+    if found is not None:
+        _find_best(found)
+    return found
+
+
+def best_of(checkpoint: Path) -> Path | None:
+    """The checkpoint with the lowest validation loss up to this one, which lies beside it."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    best = state.get("best_model_checkpoint")
+    return checkpoint.parent / Path(best).name if best else None
+
+
+def _find_best(checkpoint: Path) -> None:
+    """Let the trainer's state name the best checkpoint where it lies now: the run may have moved,
+    and a worker has its own copy."""
+    best = best_of(checkpoint)
+    if best is None:
+        return
+    path = checkpoint / "trainer_state.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    state["best_model_checkpoint"] = str(best)
+    with whole(path) as part:
+        part.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
 
 def drop_torn(run: Run) -> None:
@@ -47,11 +71,12 @@ def check_room(run: Run, trainable_parameters: int, keep: int) -> None:
     needed = BYTES_PER_PARAMETER * trainable_parameters * (keep + 2) + _BESIDES - held
     free = shutil.disk_usage(run.folder).free
     if free < needed:
+        missing = OSError(errno.ENOSPC, "no room for the checkpoints")
         raise MedtuneError(
             f"Only {free / 2**20:.0f} MiB are free where {run.folder} lies, and the checkpoints "
             f"need {needed / 2**20:.0f} MiB; free some space, or lower adapter.rank or "
             "training.keep_checkpoints."
-        )
+        ) from missing
 
 
 def remember(recipe: Recipe, run: Run) -> None:
@@ -108,7 +133,9 @@ def _is_whole(checkpoint: Path) -> bool:
         for path in weights:
             with safe_open(path, "pt"):
                 pass
-        parts = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-        return bool(weights) and all(zipfile.is_zipfile(checkpoint / part) for part in parts)
+        # One random state per process; what a training computes depends on none of them.
+        parts = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt"]
+        parts += checkpoint.glob("rng_state*.pth")
+        return bool(weights) and all(zipfile.is_zipfile(part) for part in parts)
     except (OSError, ValueError, SafetensorError):
         return False

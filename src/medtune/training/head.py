@@ -64,9 +64,10 @@ class _LogProbs(torch.autograd.Function):
                 slopes[part] = weight[targets[part]] - p.to(weight.dtype) @ weight
         if slopes is not None:
             ctx.save_for_backward(slopes)
-        results = tuple(
-            torch.cat(x) if x else hidden.new_zeros(0) for x in (log_probs, entropy, is_top)
-        )
+        if not log_probs:  # other processes may have tokens, and gather the same types
+            none = hidden.new_zeros(0, dtype=torch.float32)
+            log_probs, entropy, is_top = [none], [none.clone()], [none.bool()]
+        results = tuple(torch.cat(x) for x in (log_probs, entropy, is_top))
         ctx.mark_non_differentiable(*results[1:])  # type: ignore[attr-defined]
         return results  # type: ignore[return-value]
 

@@ -1,13 +1,27 @@
-"""The order of the training rows: shuffled, with rows of similar length in one batch."""
+"""The order of the training rows, and the same numbers from it for any number of workers.
+
+An optimizer step takes the next ``batch_size x gradient_accumulation`` rows of one order, however
+many workers share them.  What could make a difference is pinned down here: the order depends on
+seed and epoch alone, dropout on seed, step and micro-batch, a last batch that is too short to be
+shared is filled up with blank rows that have no loss, and the validation loss is a mean over tokens.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 from trl import SFTTrainer
+
+from medtune.training.examples import NOT_TRAINED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers.trainer_utils import EvalLoopOutput
 
 _BATCHES_TOGETHER = 50
 
@@ -22,19 +36,22 @@ class GroupedByLength(Sampler[int]):
         lengths: tokens of every row.
         batch: rows of one optimizer step.
         seed: with the epoch's number, decides the order.
+        multiple: the row behind the last one is appended until the number of rows is a multiple
+            of this; see ``with_blank_row``.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, *, multiple: int = 1) -> None:
         self._lengths = lengths
         self._batch = batch
         self._seed = seed
+        self._blanks = -len(lengths) % multiple
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._lengths) + self._blanks
 
     def __iter__(self) -> Iterator[int]:
         rng = Random(f"{self._seed} {self._epoch}")
@@ -55,6 +72,20 @@ class GroupedByLength(Sampler[int]):
             whole[0], whole[longest] = whole[longest], whole[0]
         for batch in (*whole, *short):
             yield from batch
+        yield from [len(self._lengths)] * self._blanks
+
+
+def with_blank_row(rows: Dataset, count: int = 1) -> Dataset:
+    """The rows and ``count`` more behind them, two tokens long and without a loss."""
+    from datasets import concatenate_datasets
+
+    def blank(row: dict[str, Any]) -> dict[str, Any]:
+        cut = {name: value[:2] for name, value in row.items() if isinstance(value, list)}
+        changed = {"labels": [NOT_TRAINED] * 2, "seq_lengths": [2]}
+        return {**row, **cut, **{name: v for name, v in changed.items() if name in row}}
+
+    first = rows.select([0]).map(blank, load_from_cache_file=False)
+    return concatenate_datasets([rows, *[first] * count])
 
 
 class OrderedTrainer(SFTTrainer):
@@ -66,7 +97,14 @@ class OrderedTrainer(SFTTrainer):
 
     def __init__(self, *args: Any, plus_ratio: float | None = None, **kwargs: Any) -> None:
         self._plus_ratio = plus_ratio
+        self._micro_batch = (-1, 0)
         super().__init__(*args, **kwargs)
+        self._validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        if self.args.world_size > 1:
+            self.train_dataset: Any = with_blank_row(self.train_dataset)  # type: ignore[arg-type]
+            together = self.args.eval_batch_size * self.args.world_size
+            rows: Any = self.eval_dataset
+            self.eval_dataset: Any = with_blank_row(rows, -len(rows) % together)
 
     def create_optimizer(self, model: Any = None) -> Any:
         if self._plus_ratio is None or self.optimizer is not None:
@@ -83,7 +121,42 @@ class OrderedTrainer(SFTTrainer):
         )
         return self.optimizer
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A micro-batch, with the random numbers that are its own: whoever computes it, and
+        whatever was computed before, its dropout is the same."""
+        step, before = self._micro_batch
+        place = before + 1 if step == self.state.global_step else 0
+        self._micro_batch = (self.state.global_step, place)
+        number = place * self.args.world_size + self.args.process_index
+        torch.manual_seed(
+            Random(f"{self.args.seed} {self.state.global_step} {number}").getrandbits(63)
+        )
+        return super().training_step(*args, **kwargs)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        found = super().compute_loss(model, inputs, *args, **kwargs)
+        if not self.model.training:  # type: ignore[union-attr]
+            tokens = (inputs["labels"][:, 1:] != NOT_TRAINED).sum()
+            loss = found[0] if isinstance(found, tuple) else found
+            self._validated += torch.stack([loss.detach().double() * tokens, tokens.double()])
+        return found
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """The trainer averages over batches, whose tokens differ in number; this is per token."""
+        self._validated.zero_()
+        output = super().evaluation_loop(*args, **kwargs)
+        loss, tokens = self.accelerator.reduce(self._validated.clone(), "sum").tolist()  # type: ignore[union-attr]
+        name = f"{kwargs.get('metric_key_prefix', 'eval')}_loss"
+        if tokens and name in (output.metrics or {}):
+            output.metrics[name] = loss / tokens  # type: ignore[index]
+        return output
+
     def _get_train_sampler(self, train_dataset: object = None) -> Sampler[int]:
-        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]  # type: ignore[index]
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return GroupedByLength(lengths, batch, self.args.seed)
+        section, workers = self.args, self.args.world_size
+        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+        return GroupedByLength(
+            lengths[:-1] if workers > 1 else lengths,
+            section.train_batch_size * section.gradient_accumulation_steps * workers,
+            section.seed,
+            multiple=section.train_batch_size * workers if workers > 1 else 1,
+        )

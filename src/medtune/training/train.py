@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from medtune.errors import MedtuneError
 from medtune.model.adapter import AdapterStart, lora_config
 from medtune.model.load import load_base, load_tokenizer, resolve_dtype
 from medtune.model.memory import peak_memory
-from medtune.recipe import Recipe
+from medtune.recipe import Recipe, TrainingSection
 from medtune.run import Run, disk_error, whole
 from medtune.training import checkpoints
 from medtune.training.examples import Example, examples, to_dataset
@@ -24,7 +25,7 @@ from medtune.training.failures import cause_of
 from medtune.training.tracking import check_installed
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
     from trl import SFTConfig
 
 
@@ -48,14 +49,25 @@ class Trained:
     stopped_early: bool
 
 
-def train(recipe: Recipe, run: Run, *, resume: bool = False) -> Trained:
+def train(
+    recipe: Recipe,
+    run: Run,
+    *,
+    resume: bool = False,
+    watchers: Sequence[TrainerCallback] = (),
+) -> Trained:
     """Train the adapter and leave it in the run.
+
+    In a process group (``WORLD_SIZE`` above 1) every process calls this with a run of its own that
+    holds the same rows; together they take the same steps as one process would, and the first
+    one's run gets the result.
 
     Args:
         recipe: the whole recipe.
         run: prepared; gets ``checkpoints/``, ``metrics.jsonl``, ``samples.jsonl``, ``training.json``,
             ``adapter/``.
         resume: go on from the newest whole checkpoint, if there is one.
+        watchers: callbacks of the trainer that see every step and checkpoint.
 
     Raises:
         MedtuneError: the rows do not fit the model, the disk or the memory is full, the loss is
@@ -77,8 +89,9 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False) -> Trained:
             checkpoints.remember(recipe, run)
         else:
             checkpoints.check_same(recipe, run)
-        asked = validation[: recipe.training.samples]
-        return _train(recipe, run, tokenizer, rows, asked, checkpoint)
+        # One process talks; the others would say the same.
+        asked = validation[: recipe.training.samples if rank() == 0 else 0]
+        return _train(recipe, run, tokenizer, rows, asked, checkpoint, watchers)
     except OSError as error:
         raise disk_error(error, run.folder) from error
 
@@ -90,6 +103,7 @@ def _train(
     rows: dict[str, list[Example]],
     asked: list[Row],
     checkpoint: Path | None,
+    more_watchers: Sequence[TrainerCallback],
 ) -> Trained:
     _quiet_libraries()
     import torch
@@ -122,7 +136,7 @@ def _train(
     log = MetricsLog(run.metrics_file, before=earlier[-1]["seconds"] if earlier else 0.0)
     guard = LossGuard(next((e["eval_loss"] for e in earlier if "eval_loss" in e), None))
     progress, interruption = ProgressBar(), Interruption()
-    watchers: list[Any] = [log, progress, guard, interruption]
+    watchers: list[Any] = [log, guard, interruption, *([progress] if rank() == 0 else [])]
     if asked:
         if checkpoint:
             keep_until(run.samples_file, checkpoints.step_of(checkpoint))
@@ -131,6 +145,7 @@ def _train(
         patience = EarlyStoppingCallback(recipe.training.early_stopping)
         patience.early_stopping_patience_counter = evaluations_since_best(earlier)
         watchers.append(patience)
+    watchers += more_watchers  # last: the log of this step is written by then
     trainer: Any = OrderedTrainer(
         model=model,
         args=_arguments(recipe, run, resuming=checkpoint is not None),
@@ -190,6 +205,7 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
     from trl import SFTConfig
 
     section, gpu = recipe.training, torch.cuda.is_available()
+    batch, accumulation = shares(section, world_size())
     dtype = resolve_dtype(recipe.model)
     every = section.evaluate_every if section.evaluate_every < 1 else int(section.evaluate_every)
     return SFTConfig(
@@ -203,9 +219,9 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
         neftune_noise_alpha=section.neftune_noise,
         max_grad_norm=section.max_grad_norm,
         optim=section.optimizer,
-        per_device_train_batch_size=section.batch_size,
+        per_device_train_batch_size=batch,
         per_device_eval_batch_size=max(section.batch_size, 8),
-        gradient_accumulation_steps=section.gradient_accumulation,
+        gradient_accumulation_steps=accumulation,
         gradient_checkpointing=section.gradient_checkpointing,
         packing=section.packing,
         eval_packing=False,
@@ -219,6 +235,8 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
         fp16=dtype == torch.float16 and gpu,
         use_cpu=not gpu,
         dataloader_pin_memory=gpu,
+        # Every trained weight takes part in every step; to look for others costs time.
+        ddp_find_unused_parameters=False,
         eval_strategy="steps",
         eval_steps=every,
         eval_on_start=not resuming,
@@ -271,6 +289,37 @@ def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Tra
         ),
         stopped_early=state.global_step < state.max_steps,
     )
+
+
+def world_size() -> int:
+    """Processes that train together; 1 outside a process group."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this one is; 0 is the one that saves."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def shares(section: TrainingSection, workers: int) -> tuple[int, int]:
+    """Batch size and accumulation of each worker, so that an optimizer step sees the same rows.
+
+    Accumulation is divided first: the micro-batches then stay what they were.
+
+    Raises:
+        MedtuneError: the rows of a step cannot be divided by that many workers.
+    """
+    rows = section.batch_size * section.gradient_accumulation
+    if rows % workers:
+        raise MedtuneError(
+            f"An optimizer step has {rows} rows (training.batch_size x "
+            f"training.gradient_accumulation), which {workers} workers cannot share; "
+            "choose a batch that they divide, or another number in cluster.workers.",
+            exit_code=2,
+        )
+    each = rows // workers
+    batch = max(n for n in range(1, section.batch_size + 1) if each % n == 0)
+    return batch, each // batch
 
 
 def _interrupted(run: Run, step: int | None) -> MedtuneError:

@@ -1,0 +1,1 @@
+"""Ray: what changes when one machine is not enough."""

@@ -1,0 +1,60 @@
+"""What the tests of the cluster share: a small recipe, its run, and how curves are read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from medtune.data.prepare import prepare
+from medtune.model.load import load_tokenizer
+from medtune.recipe import Recipe, load_recipe
+from medtune.run import Run
+
+# Read by Ray's processes when they start.
+for name, value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A lost node is noticed after a second and a half, not after a quarter of a minute.
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}.items():
+    os.environ.setdefault(name, value)
+
+
+def small_recipe(base: Path, name: str, *overrides: str) -> Recipe:
+    """In float32 and with dropout: what could make a difference does."""
+    return load_recipe(
+        "embedded-qlora",
+        [
+            f"name={name}",
+            f"model.base={base}",
+            "model.quantization=none",
+            "model.dtype=float32",
+            "adapter.dropout=0.1",
+            "data.limit=110",
+            "training.batch_size=2",
+            "training.gradient_accumulation=4",
+            "training.epochs=2",
+            "training.warmup_steps=0",
+            "training.learning_rate=3e-3",
+            "training.evaluate_every=5",
+            "training.samples=0",
+            *overrides,
+        ],
+    )
+
+
+def prepared(recipe: Recipe, folder: Path) -> Run:
+    run = Run(folder / recipe.name)
+    prepare(recipe.data, run, load_tokenizer(recipe.model))
+    run.keep(recipe)
+    return run
+
+
+def curves(run: Run) -> dict[tuple[int, str], float]:
+    """Training loss, validation loss, gradient norm and learning rate by step."""
+    log = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    names = ("loss", "eval_loss", "grad_norm", "learning_rate")
+    return {(entry["step"], name): entry[name] for entry in log for name in names if name in entry}
