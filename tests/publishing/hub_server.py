@@ -1,7 +1,7 @@
 """A small Hugging Face Hub on this machine: the part of its protocol that push and pull use.
 
 It keeps repositories in memory and can be told to fail: a number is an HTTP status, ``cut``
-closes the connection in the middle.
+closes the connection before an answer, ``half`` after half of a file.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Hub:
         self.blobs: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.log: list[str] = []
+        self.ranges: list[str] = []
+        """The parts of files that were asked for."""
         self.user: dict[str, Any] = {
             "name": "me", "type": "user", "orgs": [{"name": "clinic"}],
             "auth": {"accessToken": {"role": "write"}},
@@ -85,10 +87,15 @@ class Hub:
         self.log.append(f"{request.command} {path}")
         for fault in self.faults:
             if fault.times and re.search(fault.path, path):
+                if fault.what == "half" and request.command == "HEAD":
+                    continue
                 fault.times -= 1
                 if fault.what == "cut":
                     request.close_connection = True
                     request.connection.close()
+                elif fault.what == "half":
+                    request.half = True
+                    break
                 else:
                     self.send(request, int(fault.what), {"error": "told to fail"}, fault.headers)
                 return
@@ -213,8 +220,17 @@ class Hub:
         if repo is None or path not in repo.files:
             return self.send(request, 404, {}, {"X-Error-Code": "EntryNotFound"})
         content = repo.files[path]
-        etag = hashlib.sha256(content).hexdigest()
-        return self.send(request, 200, content, {"X-Repo-Commit": repo.sha, "ETag": f'"{etag}"'})
+        headers = {
+            "X-Repo-Commit": repo.sha, "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream",
+        }  # fmt: skip
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range") or "")
+        if asked is None:
+            return self.send(request, 200, content, headers)
+        self.ranges.append(asked[0])
+        first, last = int(asked[1]), int(asked[2] or len(content) - 1)
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        return self.send(request, 206, content[first : last + 1], headers)
 
     def send(
         self, request: Any, status: int, value: Any, headers: dict[str, str] | None = None
@@ -226,5 +242,12 @@ class Hub:
             request.send_header(key, text)
         request.send_header("Content-Length", str(len(content)))
         request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(content)
+        if request.command == "HEAD":
+            return
+        if getattr(request, "half", False):
+            request.wfile.write(content[: len(content) // 2])
+            request.wfile.flush()
+            request.close_connection = True
+            request.connection.close()
+            return
+        request.wfile.write(content)

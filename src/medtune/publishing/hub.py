@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from medtune.errors import MedtuneError
+from medtune.hub import patiently
 from medtune.model.gguf.export import Progress, gguf_of
 from medtune.model.gguf.quantize import Quantization
 from medtune.model.merge import write_merged
@@ -23,9 +21,6 @@ from medtune.run import Run, whole
 FACTS = "medtune"
 """The folder of a pushed repository that holds the run's recipe, manifest and results."""
 
-_TRIES = 4
-_AGAIN = frozenset({409, 412, 429, 500, 502, 503, 504})
-_LONGEST_WAIT = 60.0
 T = TypeVar("T")
 
 
@@ -83,7 +78,7 @@ def check_access(repo_id: str, *, private: bool = True, say: Callable[[str], Non
         raise MedtuneError(f"{repo_id!r} is no Hub repository; write owner/name.", exit_code=2)
     api = _api()
     owner = repo_id.split("/")[0]
-    me = _with_patience(api.whoami, repo_id, say)
+    me = _asked(api.whoami, repo_id, say)
     mine = [me["name"], *(one["name"] for one in me.get("orgs", []))]
     if owner not in mine:
         raise MedtuneError(
@@ -95,7 +90,7 @@ def check_access(repo_id: str, *, private: bool = True, say: Callable[[str], Non
             "The token in HF_TOKEN can only read; make one that can write at "
             "https://huggingface.co/settings/tokens."
         )
-    _with_patience(lambda: api.create_repo(repo_id, private=private, exist_ok=True), repo_id, say)
+    _asked(lambda: api.create_repo(repo_id, private=private, exist_ok=True), repo_id, say)
 
 
 def push(
@@ -111,7 +106,7 @@ def push(
     """
     check_access(repo_id, private=private, say=say)
     api = _api()
-    done: Any = _with_patience(
+    done: Any = _asked(
         lambda: api.upload_folder(
             repo_id=repo_id, folder_path=folder, commit_message="Push from Medtune"
         ),
@@ -148,50 +143,24 @@ def _api() -> Any:
     return HfApi(token=token())
 
 
-def _with_patience(call: Callable[[], T], repo_id: str, say: Callable[[str], None]) -> T:
-    """Call, and call again where the server is busy or the connection was cut.
+def _asked(call: Callable[[], T], repo_id: str, say: Callable[[str], None]) -> T:
+    """Ask the Hub with patience.
 
     Raises:
         MedtuneError: refused, or still failing at the last try.
     """
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
-    for tried in range(1, _TRIES + 1):
-        try:
-            return call()
-        except OfflineModeIsEnabled:
-            raise MedtuneError(
-                "HF_HUB_OFFLINE is set, so nothing can be pushed; unset it and push again."
-            ) from None
-        except HfHubHTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            if status not in _AGAIN or tried == _TRIES:
-                raise _refusal(status, repo_id) from error
-            wait = _asked_wait(error) or 2.0 ** (tried - 1)
-            reason = f"answered {status}"
-        except (OSError, *_transport_errors()) as error:
-            if tried == _TRIES:
-                raise MedtuneError(
-                    f"The connection to the Hub broke off {_TRIES} times ({type(error).__name__}); "
-                    "push again, what has arrived is not sent again."
-                ) from error
-            wait, reason = 2.0 ** (tried - 1), "cut the connection"
-        say(f"The Hub {reason}; trying again in {wait:.0f} s ({tried} of {_TRIES - 1}).")
-        time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
-
-
-def _transport_errors() -> list[type[Exception]]:
-    """What a broken connection raises: huggingface_hub talks through httpx, from 2.4 on httpx2."""
-    return [import_module(name).TransportError for name in ("httpx", "httpx2") if find_spec(name)]
-
-
-def _asked_wait(error: Any) -> float | None:
-    """Seconds that the server asks for, in reason."""
+    cut = (
+        "The connection to the Hub cannot be made or keeps breaking off; push again, what has "
+        "arrived is not sent again."
+    )
     try:
-        return min(float(error.response.headers["Retry-After"]), _LONGEST_WAIT)
-    except (KeyError, TypeError, ValueError):
-        return None
+        return patiently(call, lambda error, status: _refusal(status, repo_id), say, cut)
+    except OfflineModeIsEnabled:
+        raise MedtuneError(
+            "HF_HUB_OFFLINE is set, so nothing can be pushed; unset it and push again."
+        ) from None
 
 
 def _refusal(status: int, repo_id: str) -> MedtuneError:
