@@ -87,3 +87,27 @@ def test_an_untrained_run_has_no_card(tuned_run: Run, tmp_path: Path) -> None:
     run.keep(tuned_run.recipe())
     with pytest.raises(MedtuneError, match="has not been trained"):
         model_card(run, "adapter", "me/clinic")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "quantization", "method", "tag"),
+    [
+        ({"method": "lora"}, "none", "LoRA, rank", "lora"),
+        ({"method": "dora"}, "nf4", "DoRA over a base in nf4 (QLoRA), rank", "qlora"),
+        ({"method": "lora", "init": "pissa"}, "none", "LoRA started by pissa, rank", "lora"),
+        ({"method": "none"}, "none", "every weight was trained", "full-fine-tuning"),
+    ],
+)
+def test_the_method_is_the_one_that_was_used(
+    run: Run, adapter: dict[str, str], quantization: str, method: str, tag: str
+) -> None:
+    recipe = run.recipe()
+    sections = {
+        "adapter": recipe.adapter.model_copy(update=adapter),
+        "model": recipe.model.model_copy(update={"quantization": quantization}),
+        "training": recipe.training.model_copy(update={"optimizer": "adamw_torch"}),
+    }
+    run.keep(recipe.model_copy(update=sections))
+    text = model_card(run, "merged", "me/clinic")
+    assert method in text
+    assert tag in (ModelCard(text).data.tags or [])

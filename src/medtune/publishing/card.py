@@ -148,7 +148,7 @@ def _metadata(run: Run, recipe: Recipe, results: dict[str, Any] | None, what: Wh
         library_name={"adapter": "peft", "merged": "transformers", "gguf": "gguf"}[what],
         license=base_license(recipe) or None,
         pipeline_tag="text-generation",
-        tags=["medtune", "medical", "lora", "not-for-clinical-use"],
+        tags=["medtune", "medical", *_method_tags(recipe), "not-for-clinical-use"],
         model_name=run.name if figures else None,
         eval_results=figures or None,
     )
@@ -190,9 +190,21 @@ def _data(recipe: Recipe, card: dict[str, Any] | None) -> dict[str, Any]:
 
 def _method(recipe: Recipe) -> str:
     adapter, quantization = recipe.adapter, recipe.model.quantization
-    kind = "LoRA" if quantization == "none" else f"QLoRA over a base in {quantization}"
+    if adapter.method == "none":
+        return "full fine-tuning: every weight was trained"
+    kind = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}[adapter.method]
+    if adapter.init != "default":
+        kind += f" started by {adapter.init}"
+    if quantization != "none":
+        kind += f" over a base in {quantization} (QLoRA)"
     targets = adapter.targets if isinstance(adapter.targets, str) else ", ".join(adapter.targets)
     return f"{kind}, rank {adapter.rank}, alpha {adapter.alpha:g}, on {targets}"
+
+
+def _method_tags(recipe: Recipe) -> list[str]:
+    if recipe.adapter.method == "none":
+        return ["full-fine-tuning"]
+    return ["lora"] if recipe.model.quantization == "none" else ["lora", "qlora"]
 
 
 def _training(

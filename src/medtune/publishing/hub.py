@@ -14,6 +14,7 @@ from medtune.errors import MedtuneError
 from medtune.hub import patiently
 from medtune.model.gguf.export import Progress, gguf_of
 from medtune.model.gguf.quantize import Quantization
+from medtune.model.load import trained_folder
 from medtune.model.merge import write_merged
 from medtune.publishing.card import What, base_name, model_card, source_name
 from medtune.run import Run, whole
@@ -46,13 +47,18 @@ def collect(
 
     Returns:
         ``exports/hub`` of the run.
+
+    Raises:
+        MedtuneError: the run is not trained, has no adapter, or llama.cpp cannot run its model.
     """
-    run.require(
-        run.adapter / "adapter_config.json",
-        f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
-    )
+    trained = trained_folder(run)
+    if what == "adapter" and trained == run.full_model:
+        raise MedtuneError(
+            f"The run {run.name!r} trained every weight, so it has no adapter; push it with "
+            "`--what merged`."
+        )
     model = {"merged": write_merged, "gguf": lambda r: gguf_of(r, kind, advance)}.get(what)
-    source = model(run) if model else run.adapter
+    source = model(run) if model else trained
     card = model_card(run, what, repo_id)
     with whole(run.hub_folder) as part:
         part.mkdir()
