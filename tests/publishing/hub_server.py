@@ -83,6 +83,7 @@ class Hub:
 
     def answer(self, request: Any) -> None:
         path = unquote(urlparse(request.path).path)
+        path = path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         self.log.append(f"{request.command} {path}")
         for fault in self.faults:
@@ -109,7 +110,7 @@ class Hub:
         if path == "/api/whoami-v2":
             return self.send(request, 200, self.user)
         if path == "/api/validate-yaml":
-            return self.send(request, 200, {"errors": [], "warnings": []})
+            return self.validate(request, json.loads(body)["content"])
         if path == "/api/repos/create":
             return self.create(request, json.loads(body))
         if match := re.fullmatch(r"/lfs/(\w+)", path):
@@ -139,6 +140,14 @@ class Hub:
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
             return self.resolve(request, match[1], match[2])
         return self.send(request, 404, {"error": f"no such place: {path}"})
+
+    def validate(self, request: Any, card: str) -> None:
+        """The real Hub knows its licences by name."""
+        found = re.search(r"^license: (.*)$", card, re.M)
+        if found and found[1] not in ("apache-2.0", "mit", "llama2", "other"):
+            error = {"message": '"license" must be one of [apache-2.0, mit, ...]'}
+            return self.send(request, 400, {"errors": [error], "warnings": []})
+        self.send(request, 200, {"errors": [], "warnings": []})
 
     def create(self, request: Any, wish: dict[str, Any]) -> None:
         name = f"{wish.get('organization') or self.user['name']}/{wish['name']}"

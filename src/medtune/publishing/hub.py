@@ -16,11 +16,9 @@ from medtune.model.gguf.export import Progress, gguf_of
 from medtune.model.gguf.quantize import Quantization
 from medtune.model.load import trained_folder
 from medtune.model.merge import write_merged
-from medtune.publishing.card import What, base_name, model_card, source_name
+from medtune.publishing.card import What, model_card
+from medtune.publishing.facts import FOLDER, without_path, write_facts
 from medtune.run import Run, whole
-
-FACTS = "medtune"
-"""The folder of a pushed repository that holds the run's recipe, manifest and results."""
 
 T = TypeVar("T")
 
@@ -41,9 +39,8 @@ def collect(
 ) -> Path:
     """Put together the folder that goes to the Hub.
 
-    It holds the model, its card, and the run's facts.  Rows of the data stay here: the samples in
-    results and data card are left out unless the data are the built-in ones, and so are the paths
-    of this machine.
+    It holds the model, its card, and the run's facts.  Rows of the data and paths of this machine
+    stay here.
 
     Returns:
         ``exports/hub`` of the run.
@@ -68,7 +65,7 @@ def collect(
         if what == "adapter":
             _name_base(part / "adapter_config.json", run)
         (part / "README.md").write_text(card, encoding="utf-8")
-        _write_facts(run, part / FACTS)
+        write_facts(run, part / FOLDER)
     return run.hub_folder
 
 
@@ -108,17 +105,24 @@ def push(
     started once more.  Busy or failing servers are asked again a few times.
 
     Raises:
-        MedtuneError: see ``check_access``, or the Hub keeps failing.
+        MedtuneError: see ``check_access``, or the Hub keeps failing, or refuses the model card.
     """
     check_access(repo_id, private=private, say=say)
     api = _api()
-    done: Any = _asked(
-        lambda: api.upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message="Push from Medtune"
-        ),
-        repo_id,
-        say,
-    )
+    try:
+        done: Any = _asked(
+            lambda: api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message="Push from Medtune"
+            ),
+            repo_id,
+            say,
+        )
+    except ValueError as error:  # what the Hub's check of the card's head comes back as
+        reason = " ".join(str(error).split())
+        raise MedtuneError(
+            f"The Hub refuses the model card: {reason} Mend publishing.license or "
+            "publishing.data_license in the run's recipe.yaml and push again."
+        ) from error
     return Pushed(str(done.commit_url).split("/commit/")[0], files_of(folder))
 
 
@@ -199,40 +203,5 @@ def _link(source: Path, target: Path) -> None:
 def _name_base(config: Path, run: Run) -> None:
     """Name the base for others: the path it was loaded from means nothing elsewhere."""
     settings = json.loads(config.read_text(encoding="utf-8"))
-    base = run.recipe().model.base
-    is_hub = base == "embedded" or not Path(base).is_dir()
-    settings["base_model_name_or_path"] = base if is_hub else Path(base).name
+    settings["base_model_name_or_path"] = without_path(run.recipe().model.base)
     config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_facts(run: Run, folder: Path) -> None:
-    folder.mkdir()
-    recipe = run.recipe()
-    own_rows = not recipe.data.source.startswith("builtin:")
-    public = recipe.model_copy(
-        update={
-            "data": recipe.data.model_copy(update={"source": source_name(recipe)}),
-            "model": recipe.model.model_copy(
-                update={} if recipe.model.base == "embedded" else {"base": base_name(recipe)}
-            ),
-        }
-    )
-    (folder / "recipe.yaml").write_text(public.to_yaml(), encoding="utf-8")
-    manifest = run.read_json(run.manifest_file)
-    manifest.pop("commands", None)
-    if "data" in manifest:
-        manifest["data"]["source"] = source_name(recipe)
-    facts = {"manifest.json": manifest, "training.json": run.read_json(run.training_file)}
-    if run.results_file.exists():
-        facts["results.json"] = run.read_json(run.results_file)
-    if run.card_json.exists():
-        facts["data_card.json"] = run.read_json(run.card_json)
-        facts["data_card.json"]["source"] = source_name(recipe)
-        facts["data_card.json"].pop("settings", None)
-    if run.metrics_file.exists():
-        shutil.copyfile(run.metrics_file, folder / "metrics.jsonl")
-    for name, value in facts.items():
-        if own_rows:
-            value.pop("samples", None)
-            value.pop("sample", None)
-        (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -35,7 +35,8 @@ def gguf_of(run: Run, kind: Quantization, advance: Progress = lambda done, total
         return path
     refuse_unsupported(run)
     model, tokenizer = merge(run, merge_dtype(kind))
-    about = f"{run.recipe().model.base} tuned with Medtune; information, not medical advice"
+    base = Path(run.recipe().model.base)
+    about = f"{base.name if base.is_dir() else base} tuned with Medtune; information, not medical advice"
     return write_gguf(
         model, tokenizer, path, kind, name=run.name, description=about, advance=advance
     )
