@@ -285,3 +285,41 @@ def test_real_pretrained_weights_tell_the_same_story_in_llama_cpp(
         assert found.same_answers + found.near_ties == 50
         assert found.same_answers >= (50 if kind == "f32" else 48)
         assert found.first_difference < 0.03
+
+
+def test_a_run_that_trained_every_weight_becomes_a_file_and_has_no_adapter(
+    tuned_run: Run, tmp_path: Path
+) -> None:
+    import shutil
+
+    run = Run(shutil.copytree(tuned_run.folder, tmp_path / "whole"))
+    shutil.rmtree(run.exports, ignore_errors=True)
+    recipe = run.recipe()
+    section = recipe.model.model_copy(update={"quantization": "none", "dtype": "float32"})
+    optimizer = recipe.training.model_copy(update={"optimizer": "adamw_torch"})
+    adapter = recipe.adapter.model_copy(update={"method": "none"})
+    run.keep(
+        recipe.model_copy(update={"adapter": adapter, "model": section, "training": optimizer})
+    )
+    with pytest.raises(MedtuneError, match="no trained model"):
+        gguf_of(run, "f16")
+    model = load_base(section)
+    model.save_pretrained(run.full_model)
+    shutil.rmtree(run.adapter)
+    file = gguf_of(run, "f16")
+    tokenizer = load_tokenizer(section)
+    found = compare(file, model, tokenizer, [messages(q) for q in QUESTIONS], max_new_tokens=8)
+    assert found.same_tokens == found.same_answers + found.near_ties == len(QUESTIONS)
+    with pytest.raises(MedtuneError, match="trained every weight"):
+        gguf_adapter_of(run)
+
+
+def test_a_dora_adapter_is_refused_by_name(tuned_run: Run, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    run = Run(shutil.copytree(tuned_run.folder, tmp_path / "dora"))
+    config = run.adapter / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "use_dora": True}))
+    with pytest.raises(MedtuneError, match="no DoRA adapters"):
+        gguf_adapter_of(run)

@@ -1,7 +1,7 @@
 """A small Hugging Face Hub on this machine: the part of its protocol that push and pull use.
 
 It keeps repositories in memory and can be told to fail: a number is an HTTP status, ``cut``
-closes the connection in the middle.
+closes the connection before an answer, ``half`` after half of a file.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Hub:
         self.blobs: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.log: list[str] = []
+        self.ranges: list[str] = []
+        """The parts of files that were asked for."""
         self.user: dict[str, Any] = {
             "name": "me", "type": "user", "orgs": [{"name": "clinic"}],
             "auth": {"accessToken": {"role": "write"}},
@@ -81,14 +83,20 @@ class Hub:
 
     def answer(self, request: Any) -> None:
         path = unquote(urlparse(request.path).path)
+        path = path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         self.log.append(f"{request.command} {path}")
         for fault in self.faults:
             if fault.times and re.search(fault.path, path):
+                if fault.what == "half" and request.command == "HEAD":
+                    continue
                 fault.times -= 1
                 if fault.what == "cut":
                     request.close_connection = True
                     request.connection.close()
+                elif fault.what == "half":
+                    request.half = True
+                    break
                 else:
                     self.send(request, int(fault.what), {"error": "told to fail"}, fault.headers)
                 return
@@ -102,7 +110,7 @@ class Hub:
         if path == "/api/whoami-v2":
             return self.send(request, 200, self.user)
         if path == "/api/validate-yaml":
-            return self.send(request, 200, {"errors": [], "warnings": []})
+            return self.validate(request, json.loads(body)["content"])
         if path == "/api/repos/create":
             return self.create(request, json.loads(body))
         if match := re.fullmatch(r"/lfs/(\w+)", path):
@@ -132,6 +140,14 @@ class Hub:
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
             return self.resolve(request, match[1], match[2])
         return self.send(request, 404, {"error": f"no such place: {path}"})
+
+    def validate(self, request: Any, card: str) -> None:
+        """The real Hub knows its licences by name."""
+        found = re.search(r"^license: (.*)$", card, re.M)
+        if found and found[1] not in ("apache-2.0", "mit", "llama2", "other"):
+            error = {"message": '"license" must be one of [apache-2.0, mit, ...]'}
+            return self.send(request, 400, {"errors": [error], "warnings": []})
+        self.send(request, 200, {"errors": [], "warnings": []})
 
     def create(self, request: Any, wish: dict[str, Any]) -> None:
         name = f"{wish.get('organization') or self.user['name']}/{wish['name']}"
@@ -213,8 +229,17 @@ class Hub:
         if repo is None or path not in repo.files:
             return self.send(request, 404, {}, {"X-Error-Code": "EntryNotFound"})
         content = repo.files[path]
-        etag = hashlib.sha256(content).hexdigest()
-        return self.send(request, 200, content, {"X-Repo-Commit": repo.sha, "ETag": f'"{etag}"'})
+        headers = {
+            "X-Repo-Commit": repo.sha, "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream",
+        }  # fmt: skip
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range") or "")
+        if asked is None:
+            return self.send(request, 200, content, headers)
+        self.ranges.append(asked[0])
+        first, last = int(asked[1]), int(asked[2] or len(content) - 1)
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        return self.send(request, 206, content[first : last + 1], headers)
 
     def send(
         self, request: Any, status: int, value: Any, headers: dict[str, str] | None = None
@@ -226,5 +251,12 @@ class Hub:
             request.send_header(key, text)
         request.send_header("Content-Length", str(len(content)))
         request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(content)
+        if request.command == "HEAD":
+            return
+        if getattr(request, "half", False):
+            request.wfile.write(content[: len(content) // 2])
+            request.wfile.flush()
+            request.close_connection = True
+            request.connection.close()
+            return
+        request.wfile.write(content)

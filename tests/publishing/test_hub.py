@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 from hub_server import TOKEN, Hub, Repository
+from huggingface_hub import ModelCard
 
+from medtune.model.load import load_tokenizer
+from medtune.publishing.card import What
 from medtune.publishing.hub import collect, files_of
+from medtune.recipe import MixtureSource, load_recipe
 from medtune.run import Run
 
 
@@ -80,6 +84,30 @@ def test_a_dry_run_needs_no_token_and_sends_nothing(hub: Hub, runs: Path) -> Non
     assert hub.log == []
 
 
+def test_the_licences_in_the_card_are_those_that_base_and_data_state_on_the_hub(
+    hub: Hub, runs: Path
+) -> None:
+    hub.repositories["meta/base"] = Repository(False, {"README.md": b"---\nlicense: llama2\n---\n"})
+    for name, license in (("one", "cc-by-4.0"), ("two", "mit")):
+        card = f"---\nlicense: {license}\n---\n# Rows\n"
+        hub.repositories[f"us/{name}"] = Repository(False, {"README.md": card.encode()})
+    run = Run(runs / "runs" / "tuned")
+    recipe = run.recipe()
+    mixture = [MixtureSource(source="us/one"), MixtureSource(source="us/two")]
+    sections = {
+        "model": recipe.model.model_copy(update={"base": "meta/base"}),
+        "data": recipe.data.model_copy(update={"mixture": mixture}),
+    }
+    run.keep(recipe.model_copy(update=sections))
+    done = medtune(hub, runs, "push", "tuned", "me/x", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    card = ModelCard.load(runs / "runs/tuned/exports/hub/README.md")
+    assert card.data.license == "llama2"
+    assert card.data.datasets == ["us/one", "us/two"]
+    assert "| licence of the data | cc-by-4.0, mit |" in card.text
+    assert "| data | us/one + us/two, " in card.text
+
+
 @pytest.mark.parametrize(
     ("token", "repo", "fault", "words"),
     [
@@ -113,6 +141,18 @@ def test_a_token_that_can_only_read_is_found_before_anything_is_made(hub: Hub, r
 def test_an_organisation_of_the_owner_is_allowed(hub: Hub, runs: Path) -> None:
     assert medtune(hub, runs, "push", "tuned", "clinic/x").returncode == 0
     assert "clinic/x" in hub.repositories
+
+
+def test_a_card_that_the_hub_refuses_is_one_sentence_with_its_reason(hub: Hub, runs: Path) -> None:
+    run = Run(runs / "runs" / "tuned")
+    recipe = run.recipe()
+    licensed = recipe.publishing.model_copy(update={"license": "ours"})
+    run.keep(recipe.model_copy(update={"publishing": licensed}))
+    done = medtune(hub, runs, "push", "tuned", "me/x")
+    assert done.returncode == 1
+    assert '"license" must be one of' in done.stderr
+    assert "publishing.license" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -156,27 +196,59 @@ def test_a_recipe_that_asks_for_a_push_is_checked_before_training(
     assert not (tmp_path / "runs").exists()
 
 
+SECRET = "My left knee has hurt since the wedding in Leeds."
+
+
+def _with_secrets(run: Run, folder: Path, *, mixed: bool) -> Run:
+    """Own rows: paths in the recipe, and the row wherever a run may show rows."""
+    source = folder / "patients.csv"
+    source.write_text("question,answer\n")
+    template = folder / "own.jinja"
+    template.write_text(str(load_tokenizer(run.recipe().model).chat_template))
+    recipe = run.recipe()
+    data = {"mixture": [MixtureSource(source=str(source))]} if mixed else {"source": str(source)}
+    sections = {
+        "data": recipe.data.model_copy(update={**data, "contamination": [str(folder / "exam.csv")]}),
+        "model": recipe.model.model_copy(update={"chat_template": str(template)}),
+    }  # fmt: skip
+    run.keep(recipe.model_copy(update=sections))
+    card = run.read_json(run.card_json)
+    card |= {
+        "source": str(source), "sources": [{"source": str(source)}], "warnings": [SECRET],
+        "sample": [{"question": SECRET}], "recurring": [{"sentence": SECRET}],
+        "rules": [{"name": "advert", "samples": [[SECRET, ""]]}], "label_rows": {SECRET: 3},
+    }  # fmt: skip
+    run.write_json(run.card_json, card)
+    rate = {"value": 0.5, "ci": [0.4, 0.6], "n": 40}
+    run.write_json(
+        run.results_file,
+        {
+            "base": {"rouge_l": rate}, "tuned": {"rouge_l": rate}, "test_rows": 40,
+            "delta": {"rouge_l": {"value": 0.0, "ci": [-0.1, 0.1], "p": 1.0}},
+            "gate": {"passed": False, "primary": "rouge_l", "primaries": ["rouge_l"], "reasons": ["x"]},
+            "samples": [{"question": SECRET}], "regressions": [{"question": SECRET, "base": SECRET}],
+            "slices": [{"by": "condition", "value": SECRET}],
+            "benchmarks": {"answers": {"n": 3, "file": str(source), "samples": [{"question": SECRET}]}},
+        },
+    )  # fmt: skip
+    return run
+
+
+@pytest.mark.parametrize("what", ["adapter", "merged", "gguf"])
+@pytest.mark.parametrize("mixed", [False, True])
 def test_what_is_pushed_holds_no_path_and_no_row_of_the_data(
-    tuned_run: Run, tmp_path: Path
+    tuned_run: Run, tmp_path: Path, what: What, mixed: bool
 ) -> None:
     run = Run(shutil.copytree(tuned_run.folder, tmp_path / "tuned"))
-    secret = tmp_path / "patients.csv"
-    secret.write_text("question,answer\n")
-    recipe = run.recipe()
-    run.keep(
-        recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": str(secret)})})
-    )
-    card = run.read_json(run.card_json)
-    run.write_json(run.card_json, {**card, "source": str(secret)})
-    row = card["sample"][0]["question"]
-    folder = collect(run, "me/x", "adapter")
+    run = _with_secrets(run, tmp_path, mixed=mixed)
+    base = run.recipe().model.base
+    folder = collect(run, "me/x", what)
     for name in files_of(folder):
-        if not name.endswith(".safetensors"):
-            text = (folder / name).read_text(encoding="utf-8")
-            assert str(tmp_path) not in text, name
-            assert recipe.model.base not in text, name
-            assert row not in text, name
+        content = (folder / name).read_bytes()
+        for secret in (str(tmp_path), base, SECRET):
+            assert secret.encode() not in content, (name, secret)
     assert "patients.csv" in (folder / "README.md").read_text()
+    assert load_recipe(folder / "medtune" / "recipe.yaml").model.chat_template == "own.jinja"
 
 
 def test_a_model_without_an_adapter_on_the_hub_is_a_sentence(hub: Hub, tmp_path: Path) -> None:

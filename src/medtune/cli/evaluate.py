@@ -44,7 +44,7 @@ def evaluate(
         section = section.model_copy(update={"benchmarks": added})
         settings = settings.model_copy(update={"evaluation": section})
     if not chosen.split_file("test").exists():  # a run from the Hub comes without rows
-        prepare_same_rows(settings, chosen, say)
+        prepare_same_rows(settings, chosen, (lambda sentence: None) if as_json else say)
     if cluster is None:
         results = measure(settings, chosen)
     else:

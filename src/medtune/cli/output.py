@@ -17,7 +17,8 @@ out = Console(highlight=False)
 
 
 def say(sentence: str) -> None:
-    out.print(sentence, markup=False)
+    """Print a sentence; the terminal wraps it, so that a path or a command in it stays whole."""
+    out.print(sentence, markup=False, soft_wrap=True)
 
 
 def results_table(results: dict[str, Any]) -> Table:

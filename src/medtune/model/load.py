@@ -127,22 +127,30 @@ def tuned_on(run: Run, section: ModelSection, *, cpu: bool = False) -> PreTraine
     Raises:
         MedtuneError: the run has not been trained to the end.
     """
-    if run.recipe().adapter.method == "none":
-        run.require(
-            run.full_model / "config.json",
-            f"The run {run.name!r} has no trained model; start with `medtune train`.",
-        )
-        return load_base(section.model_copy(update={"base": str(run.full_model)}), cpu=cpu)
-    run.require(
-        run.adapter / "adapter_config.json",
-        f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
-    )
+    trained = trained_folder(run)
+    if trained == run.full_model:
+        return load_base(section.model_copy(update={"base": str(trained)}), cpu=cpu)
     base = load_base(section, cpu=cpu)
-    with quiet(), _readable(run.adapter):
+    with quiet(), _readable(trained):
         from peft import PeftModel
 
-        model: Any = PeftModel.from_pretrained(base, str(run.adapter))
+        model: Any = PeftModel.from_pretrained(base, str(trained))
     return model.eval()
+
+
+def trained_folder(run: Run) -> Path:
+    """What the training made: the adapter, or the whole model where every weight was trained.
+
+    Raises:
+        MedtuneError: the run has not been trained to the end.
+    """
+    whole_model = run.recipe().adapter.method == "none"
+    folder, what = (run.full_model, "model") if whole_model else (run.adapter, "adapter")
+    run.require(
+        folder / ("config.json" if whole_model else "adapter_config.json"),
+        f"The run {run.name!r} has no trained {what}; start with `medtune train`.",
+    )
+    return folder
 
 
 def resolve_dtype(section: ModelSection) -> torch.dtype:

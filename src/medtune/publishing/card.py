@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medtune.embedded import BASE_FOLDER
+from medtune.errors import MedtuneError
 from medtune.evaluation.report import LABELS, shown, verdict
+from medtune.hub import fetch
+from medtune.publishing.facts import base_name, data_name, data_sources, hub_data, without_path
 from medtune.recipe import Recipe
 from medtune.run import Run
 
 What = Literal["adapter", "merged", "gguf"]
 
 _METRIC_TYPES = {
-    "perplexity": "perplexity",
-    "bits_per_byte": "bits_per_byte",
-    "bleu": "bleu",
     "rouge_l": "rouge",
+    "condition_top1": "accuracy",
+    "condition_top3": "accuracy",
+    "specialist": "accuracy",
+    "urgency": "accuracy",
+    "emergency_recall": "recall",
 }
+"""As the Hub calls them; other metrics go by our own name, for they are better when lower or no share."""
 _WHAT = {
     "adapter": "a LoRA adapter; it needs the base",
     "merged": "the whole model, adapter folded into the base, for transformers and vLLM",
@@ -76,62 +82,72 @@ def model_card(run: Run, what: What, repo_id: str) -> str:
     return f"---\n{_metadata(run, recipe, results, what).to_yaml()}\n---\n\n{body}"
 
 
-def base_name(recipe: Recipe) -> str:
-    """The base for readers elsewhere: a Hub id, or the name of a folder without its path."""
-    base = recipe.model.base
-    if base == "embedded":
-        return "the embedded base of Medtune (9.6 million parameters, a demonstration)"
-    return Path(base).name if Path(base).is_dir() else base
-
-
-def source_name(recipe: Recipe) -> str:
-    """The data for readers elsewhere: a Hub id, or the name of a file without its path."""
-    source = recipe.data.source
-    return Path(source).name if Path(source).exists() or source.startswith((".", "/")) else source
-
-
 def base_license(recipe: Recipe) -> str:
     """What the recipe says, or the base's own card; empty if neither says."""
     if recipe.publishing.license:
         return recipe.publishing.license
-    folder = BASE_FOLDER if recipe.model.base == "embedded" else Path(recipe.model.base)
-    return _license_in(folder / "README.md")
+    base = recipe.model.base
+    if base == "embedded":
+        return _license_in(BASE_FOLDER)
+    if Path(base).is_dir():
+        return _license_in(Path(base))
+    return _license_on_hub(base, "model", recipe.model.revision)
 
 
 def data_license(recipe: Recipe) -> str:
-    """What the recipe says, or what is known of the data; empty if nothing is."""
+    """What the recipe says, or the data's own cards; empty if nothing is known of a source."""
     if recipe.publishing.data_license:
         return recipe.publishing.data_license
-    return "apache-2.0" if recipe.data.source.startswith("builtin:") else ""
-
-
-def _license_in(card: Path) -> str:
-    from huggingface_hub import ModelCard
-
-    if not card.is_file():
+    sources, on_hub = data_sources(recipe), hub_data(recipe)
+    if all(source.startswith("builtin:") for source in sources):
+        return "apache-2.0"
+    if sources != on_hub:
         return ""
-    return str(ModelCard.load(card).data.get("license") or "")
+    revisions = [part.revision for part in recipe.data.mixture] or [recipe.data.revision]
+    found = [
+        _license_on_hub(source, "dataset", revision)
+        for source, revision in zip(sources, revisions, strict=True)
+    ]
+    return ", ".join(dict.fromkeys(found)) if all(found) else ""
+
+
+def _license_on_hub(repo_id: str, kind: Literal["model", "dataset"], revision: str) -> str:
+    """What the card on the Hub says; empty where it cannot be had."""
+    try:
+        return _license_in(fetch(repo_id, kind, revision, ["README.md"]))
+    except MedtuneError:
+        return ""
+
+
+def _license_in(folder: Path) -> str:
+    from huggingface_hub import RepoCard
+
+    if not (folder / "README.md").is_file():
+        return ""
+    try:
+        told = RepoCard.load(folder / "README.md", ignore_metadata_errors=True).data
+    except ValueError:  # a card without a head, or with a broken one
+        return ""
+    license = told.get("license") or ""
+    return ", ".join(license) if isinstance(license, list) else str(license)
 
 
 def _metadata(run: Run, recipe: Recipe, results: dict[str, Any] | None, what: What) -> Any:
     """``base_model``, ``datasets``, tags and ``model-index``."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    is_hub_base = recipe.model.base != "embedded" and not Path(recipe.model.base).is_dir()
-    source = recipe.data.source
-    is_hub_data = (
-        not source.startswith("builtin:")
-        and not Path(source).suffix
-        and not Path(source).exists()
-        and source.count("/") == 1
-    )
+    base = recipe.model.base
+    is_hub_base = base != "embedded" and without_path(base) == base
+    sources = hub_data(recipe)
     figures = [
         EvalResult(
             task_type="text-generation",
-            dataset_type=source if is_hub_data else "private",
-            dataset_name=source_name(recipe),
+            dataset_type=sources[0]
+            if len(data_sources(recipe)) == len(sources) == 1
+            else "private",
+            dataset_name=data_name(recipe),
             dataset_split="test",
-            metric_type=_METRIC_TYPES.get(name, "accuracy"),
+            metric_type=_METRIC_TYPES.get(name, name),
             metric_name=LABELS[name],
             metric_value=round(results["tuned"][name]["value"], 6),
         )
@@ -139,16 +155,16 @@ def _metadata(run: Run, recipe: Recipe, results: dict[str, Any] | None, what: Wh
         if results and name in results["tuned"]
     ]
     return ModelCardData(
-        base_model=recipe.model.base if is_hub_base else None,
+        base_model=base if is_hub_base else None,
         base_model_relation={"adapter": "adapter", "merged": "finetune", "gguf": "quantized"}[what]
         if is_hub_base
         else None,
-        datasets=[source] if is_hub_data else None,
+        datasets=sources or None,
         language="en",
         library_name={"adapter": "peft", "merged": "transformers", "gguf": "gguf"}[what],
         license=base_license(recipe) or None,
         pipeline_tag="text-generation",
-        tags=["medtune", "medical", "lora", "not-for-clinical-use"],
+        tags=["medtune", "medical", *_method_tags(recipe), "not-for-clinical-use"],
         model_name=run.name if figures else None,
         eval_results=figures or None,
     )
@@ -182,7 +198,7 @@ def _data(recipe: Recipe, card: dict[str, Any] | None) -> dict[str, Any]:
     unknown = {"rows": {"train": 0, "test": 0}, "fingerprint": "unknown"}
     known = card or unknown
     return {
-        "source": source_name(recipe),
+        "source": data_name(recipe),
         "rows": known["rows"],
         "fingerprint": known["fingerprint"],
     }
@@ -190,9 +206,21 @@ def _data(recipe: Recipe, card: dict[str, Any] | None) -> dict[str, Any]:
 
 def _method(recipe: Recipe) -> str:
     adapter, quantization = recipe.adapter, recipe.model.quantization
-    kind = "LoRA" if quantization == "none" else f"QLoRA over a base in {quantization}"
+    if adapter.method == "none":
+        return "full fine-tuning: every weight was trained"
+    kind = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}[adapter.method]
+    if adapter.init != "default":
+        kind += f" started by {adapter.init}"
+    if quantization != "none":
+        kind += f" over a base in {quantization} (QLoRA)"
     targets = adapter.targets if isinstance(adapter.targets, str) else ", ".join(adapter.targets)
     return f"{kind}, rank {adapter.rank}, alpha {adapter.alpha:g}, on {targets}"
+
+
+def _method_tags(recipe: Recipe) -> list[str]:
+    if recipe.adapter.method == "none":
+        return ["full-fine-tuning"]
+    return ["lora"] if recipe.model.quantization == "none" else ["lora", "qlora"]
 
 
 def _training(
@@ -239,19 +267,37 @@ def _limits(recipe: Recipe, results: dict[str, Any] | None) -> list[str]:
             "The base knows 82 conditions and no others; anything else gets a confident wrong answer."
         )
     if results:
-        tuned = results["tuned"]
-        for name, words in (
-            ("condition_top1", "the condition named first is wrong"),
-            ("specialist", "the specialist named is not an accepted one"),
-            ("ended", "the answer does not end before the length limit"),
-        ):
-            score = tuned.get(name)
-            if score and score["value"] < 1:
-                wrong = 1 - score["value"]
-                limits.append(f"In {wrong:.1%} of {score['n']} test questions {words}.")
+        limits += _failures(results)
         if not results["gate"]["passed"]:
             limits.append("It did not pass its own gate; see the results.")
     return limits
+
+
+def _failures(results: dict[str, Any]) -> list[str]:
+    """What went wrong on the test questions, as shares of them; of emergencies, of those alone."""
+    tuned, failures = results["tuned"], []
+    for name, words in (
+        ("condition_top1", "the condition named first is wrong"),
+        ("specialist", "the specialist named is not an accepted one"),
+        ("ended", "the answer does not end before the length limit"),
+    ):
+        score = tuned.get(name)
+        if score and score["value"] < 1:
+            failures.append(f"In {1 - score['value']:.1%} of {score['n']} test questions {words}.")
+    alone = tuned.get("emergency_recall")
+    if alone and alone["n"]:
+        behind = results.get("deployed", {}).get("tuned", {}).get("emergency_recall")
+        layer = f", with Medtune's safety layer {1 - behind['value']:.1%}" if behind else ""
+        failures.append(
+            f"Of {alone['n']} emergencies among the test questions the model alone does not recognise "
+            f"{1 - alone['value']:.1%}{layer}."
+        )
+    less = tuned.get("under_triage")
+    if less and less["value"]:
+        failures.append(
+            f"In {less['value']:.1%} of {less['n']} test questions it says less urgency than there is."
+        )
+    return failures
 
 
 def _contamination(results: dict[str, Any] | None) -> int | None:

@@ -5,27 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from medtune.errors import MedtuneError
+from medtune.hub import patiently
 from medtune.model.gguf.export import Progress, gguf_of
 from medtune.model.gguf.quantize import Quantization
+from medtune.model.load import trained_folder
 from medtune.model.merge import write_merged
-from medtune.publishing.card import What, base_name, model_card, source_name
+from medtune.publishing.card import What, model_card
+from medtune.publishing.facts import FOLDER, without_path, write_facts
 from medtune.run import Run, whole
 
-FACTS = "medtune"
-"""The folder of a pushed repository that holds the run's recipe, manifest and results."""
-
-_TRIES = 4
-_AGAIN = frozenset({409, 412, 429, 500, 502, 503, 504})
-_LONGEST_WAIT = 60.0
 T = TypeVar("T")
 
 
@@ -45,19 +39,23 @@ def collect(
 ) -> Path:
     """Put together the folder that goes to the Hub.
 
-    It holds the model, its card, and the run's facts.  Rows of the data stay here: the samples in
-    results and data card are left out unless the data are the built-in ones, and so are the paths
-    of this machine.
+    It holds the model, its card, and the run's facts.  Rows of the data and paths of this machine
+    stay here.
 
     Returns:
         ``exports/hub`` of the run.
+
+    Raises:
+        MedtuneError: the run is not trained, has no adapter, or llama.cpp cannot run its model.
     """
-    run.require(
-        run.adapter / "adapter_config.json",
-        f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
-    )
+    trained = trained_folder(run)
+    if what == "adapter" and trained == run.full_model:
+        raise MedtuneError(
+            f"The run {run.name!r} trained every weight, so it has no adapter; push it with "
+            "`--what merged`."
+        )
     model = {"merged": write_merged, "gguf": lambda r: gguf_of(r, kind, advance)}.get(what)
-    source = model(run) if model else run.adapter
+    source = model(run) if model else trained
     card = model_card(run, what, repo_id)
     with whole(run.hub_folder) as part:
         part.mkdir()
@@ -67,7 +65,7 @@ def collect(
         if what == "adapter":
             _name_base(part / "adapter_config.json", run)
         (part / "README.md").write_text(card, encoding="utf-8")
-        _write_facts(run, part / FACTS)
+        write_facts(run, part / FOLDER)
     return run.hub_folder
 
 
@@ -83,7 +81,7 @@ def check_access(repo_id: str, *, private: bool = True, say: Callable[[str], Non
         raise MedtuneError(f"{repo_id!r} is no Hub repository; write owner/name.", exit_code=2)
     api = _api()
     owner = repo_id.split("/")[0]
-    me = _with_patience(api.whoami, repo_id, say)
+    me = _asked(api.whoami, repo_id, say)
     mine = [me["name"], *(one["name"] for one in me.get("orgs", []))]
     if owner not in mine:
         raise MedtuneError(
@@ -95,7 +93,7 @@ def check_access(repo_id: str, *, private: bool = True, say: Callable[[str], Non
             "The token in HF_TOKEN can only read; make one that can write at "
             "https://huggingface.co/settings/tokens."
         )
-    _with_patience(lambda: api.create_repo(repo_id, private=private, exist_ok=True), repo_id, say)
+    _asked(lambda: api.create_repo(repo_id, private=private, exist_ok=True), repo_id, say)
 
 
 def push(
@@ -107,17 +105,24 @@ def push(
     started once more.  Busy or failing servers are asked again a few times.
 
     Raises:
-        MedtuneError: see ``check_access``, or the Hub keeps failing.
+        MedtuneError: see ``check_access``, or the Hub keeps failing, or refuses the model card.
     """
     check_access(repo_id, private=private, say=say)
     api = _api()
-    done: Any = _with_patience(
-        lambda: api.upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message="Push from Medtune"
-        ),
-        repo_id,
-        say,
-    )
+    try:
+        done: Any = _asked(
+            lambda: api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message="Push from Medtune"
+            ),
+            repo_id,
+            say,
+        )
+    except ValueError as error:  # what the Hub's check of the card's head comes back as
+        reason = " ".join(str(error).split())
+        raise MedtuneError(
+            f"The Hub refuses the model card: {reason} Mend publishing.license or "
+            "publishing.data_license in the run's recipe.yaml and push again."
+        ) from error
     return Pushed(str(done.commit_url).split("/commit/")[0], files_of(folder))
 
 
@@ -148,50 +153,24 @@ def _api() -> Any:
     return HfApi(token=token())
 
 
-def _with_patience(call: Callable[[], T], repo_id: str, say: Callable[[str], None]) -> T:
-    """Call, and call again where the server is busy or the connection was cut.
+def _asked(call: Callable[[], T], repo_id: str, say: Callable[[str], None]) -> T:
+    """Ask the Hub with patience.
 
     Raises:
         MedtuneError: refused, or still failing at the last try.
     """
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
-    for tried in range(1, _TRIES + 1):
-        try:
-            return call()
-        except OfflineModeIsEnabled:
-            raise MedtuneError(
-                "HF_HUB_OFFLINE is set, so nothing can be pushed; unset it and push again."
-            ) from None
-        except HfHubHTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            if status not in _AGAIN or tried == _TRIES:
-                raise _refusal(status, repo_id) from error
-            wait = _asked_wait(error) or 2.0 ** (tried - 1)
-            reason = f"answered {status}"
-        except (OSError, *_transport_errors()) as error:
-            if tried == _TRIES:
-                raise MedtuneError(
-                    f"The connection to the Hub broke off {_TRIES} times ({type(error).__name__}); "
-                    "push again, what has arrived is not sent again."
-                ) from error
-            wait, reason = 2.0 ** (tried - 1), "cut the connection"
-        say(f"The Hub {reason}; trying again in {wait:.0f} s ({tried} of {_TRIES - 1}).")
-        time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
-
-
-def _transport_errors() -> list[type[Exception]]:
-    """What a broken connection raises: huggingface_hub talks through httpx, from 2.4 on httpx2."""
-    return [import_module(name).TransportError for name in ("httpx", "httpx2") if find_spec(name)]
-
-
-def _asked_wait(error: Any) -> float | None:
-    """Seconds that the server asks for, in reason."""
+    cut = (
+        "The connection to the Hub cannot be made or keeps breaking off; push again, what has "
+        "arrived is not sent again."
+    )
     try:
-        return min(float(error.response.headers["Retry-After"]), _LONGEST_WAIT)
-    except (KeyError, TypeError, ValueError):
-        return None
+        return patiently(call, lambda error, status: _refusal(status, repo_id), say, cut)
+    except OfflineModeIsEnabled:
+        raise MedtuneError(
+            "HF_HUB_OFFLINE is set, so nothing can be pushed; unset it and push again."
+        ) from None
 
 
 def _refusal(status: int, repo_id: str) -> MedtuneError:
@@ -224,40 +203,5 @@ def _link(source: Path, target: Path) -> None:
 def _name_base(config: Path, run: Run) -> None:
     """Name the base for others: the path it was loaded from means nothing elsewhere."""
     settings = json.loads(config.read_text(encoding="utf-8"))
-    base = run.recipe().model.base
-    is_hub = base == "embedded" or not Path(base).is_dir()
-    settings["base_model_name_or_path"] = base if is_hub else Path(base).name
+    settings["base_model_name_or_path"] = without_path(run.recipe().model.base)
     config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_facts(run: Run, folder: Path) -> None:
-    folder.mkdir()
-    recipe = run.recipe()
-    own_rows = not recipe.data.source.startswith("builtin:")
-    public = recipe.model_copy(
-        update={
-            "data": recipe.data.model_copy(update={"source": source_name(recipe)}),
-            "model": recipe.model.model_copy(
-                update={} if recipe.model.base == "embedded" else {"base": base_name(recipe)}
-            ),
-        }
-    )
-    (folder / "recipe.yaml").write_text(public.to_yaml(), encoding="utf-8")
-    manifest = run.read_json(run.manifest_file)
-    manifest.pop("commands", None)
-    if "data" in manifest:
-        manifest["data"]["source"] = source_name(recipe)
-    facts = {"manifest.json": manifest, "training.json": run.read_json(run.training_file)}
-    if run.results_file.exists():
-        facts["results.json"] = run.read_json(run.results_file)
-    if run.card_json.exists():
-        facts["data_card.json"] = run.read_json(run.card_json)
-        facts["data_card.json"]["source"] = source_name(recipe)
-        facts["data_card.json"].pop("settings", None)
-    if run.metrics_file.exists():
-        shutil.copyfile(run.metrics_file, folder / "metrics.jsonl")
-    for name, value in facts.items():
-        if own_rows:
-            value.pop("samples", None)
-            value.pop("sample", None)
-        (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

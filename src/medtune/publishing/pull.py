@@ -11,7 +11,7 @@ from medtune.data.prepare import prepare
 from medtune.errors import MedtuneError
 from medtune.hub import fetch
 from medtune.model.load import load_tokenizer
-from medtune.publishing.hub import FACTS
+from medtune.publishing.facts import FOLDER
 from medtune.recipe import ModelSection, Recipe
 from medtune.run import Run, whole
 
@@ -50,10 +50,19 @@ def run_from_hub(address: str, runs: Path) -> Run:
         ("training.json", run.training_file),
         ("metrics.jsonl", run.metrics_file),
     ):
-        if (snapshot / FACTS / name).is_file():
-            run.write_text(target, (snapshot / FACTS / name).read_text(encoding="utf-8"))
-    run.keep(recipe)
+        if (snapshot / FOLDER / name).is_file():
+            run.write_text(target, (snapshot / FOLDER / name).read_text(encoding="utf-8"))
+    run.keep(with_own_template(recipe, run.adapter))
     return run
+
+
+def with_own_template(recipe: Recipe, adapter: Path) -> Recipe:
+    """The recipe with the chat template that came with the adapter, if it was a file of its maker."""
+    template = adapter / "chat_template.jinja"
+    if recipe.model.chat_template == "auto" or not template.is_file():
+        return recipe
+    model = recipe.model.model_copy(update={"chat_template": str(template)})
+    return recipe.model_copy(update={"model": model})
 
 
 def prepare_same_rows(recipe: Recipe, run: Run, say: Callable[[str], None]) -> None:
@@ -77,7 +86,7 @@ def prepare_same_rows(recipe: Recipe, run: Run, say: Callable[[str], None]) -> N
 def _recipe(snapshot: Path, name: str, config: Path) -> Recipe:
     from medtune.recipe import load_recipe
 
-    told = snapshot / FACTS / "recipe.yaml"
+    told = snapshot / FOLDER / "recipe.yaml"
     if told.is_file():
         return load_recipe(told).model_copy(update={"name": name})
     base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import medtune
 from medtune.errors import MedtuneError
+from medtune.publishing.facts import FOLDER
 from medtune.publishing.hub import collect
 from medtune.run import Run, whole
 
@@ -53,7 +54,7 @@ def write_space(run: Run, adapter: str = "") -> Path:
         shutil.copytree(Path(medtune.__file__).parent, part / "medtune", ignore=_LEFT_OUT)
         if not adapter:
             shutil.copytree(prepared, part / "run" / "adapter")
-            shutil.copyfile(prepared / "medtune" / "recipe.yaml", part / "run" / "recipe.yaml")
+            shutil.copyfile(prepared / FOLDER / "recipe.yaml", part / "run" / "recipe.yaml")
     return run.space
 
 

@@ -11,7 +11,7 @@ from medtune.model.gguf.architecture import architecture
 from medtune.model.gguf.quantize import Quantization
 from medtune.model.gguf.vocabulary import vocabulary
 from medtune.model.gguf.write import write_gguf, write_gguf_adapter
-from medtune.model.load import base_folder, load_tokenizer
+from medtune.model.load import base_folder, load_tokenizer, trained_folder
 from medtune.model.merge import MergeDtype, merge
 from medtune.run import Run
 
@@ -29,16 +29,14 @@ def gguf_of(run: Run, kind: Quantization, advance: Progress = lambda done, total
     Raises:
         MedtuneError: the run is not trained, or llama.cpp cannot run its model.
     """
-    run.require(
-        run.adapter / "adapter_config.json",
-        f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
-    )
+    trained = trained_folder(run)
     path = run.gguf_file(kind)
-    if path.exists() and path.stat().st_mtime >= _newest(run.adapter):
+    if path.exists() and path.stat().st_mtime >= _newest(trained):
         return path
     refuse_unsupported(run)
     model, tokenizer = merge(run, merge_dtype(kind))
-    about = f"{run.recipe().model.base} tuned with Medtune; information, not medical advice"
+    base = Path(run.recipe().model.base)
+    about = f"{base.name if base.is_dir() else base} tuned with Medtune; information, not medical advice"
     return write_gguf(
         model, tokenizer, path, kind, name=run.name, description=about, advance=advance
     )
@@ -53,13 +51,14 @@ def gguf_adapter_of(run: Run) -> Path:
     """The run's adapter alone as GGUF, a few megabytes, to be put on a GGUF of its base.
 
     Raises:
-        MedtuneError: the run is not trained, or llama.cpp cannot run its model.
+        MedtuneError: the run is not trained or has no adapter, or llama.cpp cannot run it.
     """
-    run.require(
-        run.adapter / "adapter_config.json",
-        f"The run {run.name!r} has no trained adapter; start with `medtune train`.",
-    )
-    return write_gguf_adapter(run.adapter, _config(run), run.gguf_adapter, name=run.name)
+    folder = trained_folder(run)
+    if folder == run.full_model:
+        raise MedtuneError(
+            f"The run {run.name!r} trained every weight, so it has no adapter; export with `--to gguf`."
+        )
+    return write_gguf_adapter(folder, _config(run), run.gguf_adapter, name=run.name)
 
 
 def refuse_unsupported(run: Run) -> None:

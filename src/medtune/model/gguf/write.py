@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medtune.errors import MedtuneError
 from medtune.model.gguf.architecture import (
     architecture,
     gguf_name,
@@ -91,6 +92,9 @@ def write_gguf_adapter(folder: Path, config: Any, path: Path, *, name: str) -> P
         config: of the base model.
         path: of the file.
         name: shown by the programs that load it.
+
+    Raises:
+        MedtuneError: llama.cpp cannot put this kind of adapter on a base.
     """
     import json
 
@@ -100,6 +104,10 @@ def write_gguf_adapter(folder: Path, config: Any, path: Path, *, name: str) -> P
     found = architecture(config)
     names = name_map(found, config.num_hidden_layers)
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    if settings.get("use_dora"):
+        raise MedtuneError(
+            "llama.cpp knows no DoRA adapters; export the whole model with `--to gguf`."
+        )
     writer = GGUFWriter(None, found.name)
     writer.add_type(GGUFType.ADAPTER)
     writer.add_string("adapter.type", "lora")

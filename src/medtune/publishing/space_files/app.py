@@ -15,7 +15,7 @@ except ImportError:
 
 from medtune.chat.engines import Decoding
 from medtune.chat.engines.choose import open_engine
-from medtune.publishing.pull import PREFIX, run_from_hub
+from medtune.publishing.pull import PREFIX, run_from_hub, with_own_template
 from medtune.run import Run
 from medtune.serving.web import serve
 
@@ -37,6 +37,7 @@ class OnLentGPU:
 
 def main() -> None:
     run = run_from_hub(PREFIX + ADAPTER, HERE / "runs") if ADAPTER else Run(HERE / "run")
+    run.keep(with_own_template(run.recipe(), run.adapter))
     recipe = run.recipe()
     engine = open_engine(run)
     engine.name = recipe.name
