@@ -43,10 +43,7 @@ class Speakers:
     def answers(self, who: Who, prompts: Sequence[list[int]], advance: Advance) -> list[Generated]:
         """One greedy answer per prompt, in the order of the prompts."""
         section = self._recipe.evaluation
-        keys = [
-            key_of("answer", self._identities[who], prompt, section.max_new_tokens)
-            for prompt in prompts
-        ]
+        keys = [self.answer_key(who, prompt) for prompt in prompts]
 
         def compute(model: Any, part: list[int]) -> list[Any]:
             made = generate_answers(
@@ -63,9 +60,7 @@ class Speakers:
 
     def losses(self, who: Who, items: Sequence[Example], advance: Advance) -> NDArray[np.float64]:
         """Loss in nats and number of tokens of every reference answer, (rows, 2)."""
-        keys = [
-            key_of("loss", self._identities[who], item.input_ids, item.labels) for item in items
-        ]
+        keys = [self.loss_key(who, item) for item in items]
 
         def compute(model: Any, part: list[int]) -> list[Any]:
             size = self._recipe.evaluation.batch_size
@@ -74,6 +69,15 @@ class Speakers:
         order = sorted(range(len(items)), key=lambda i: -len(items[i].input_ids))
         found = self._kept(who, keys, order, compute, advance)
         return np.array(found, dtype=float).reshape(-1, 2)
+
+    def answer_key(self, who: Who, prompt: Sequence[int]) -> str:
+        """Under which an answer is kept, as the fields of ``Generated``."""
+        length = self._recipe.evaluation.max_new_tokens
+        return key_of("answer", self._identities[who], list(prompt), length)
+
+    def loss_key(self, who: Who, item: Example) -> str:
+        """Under which the loss in nats and the number of tokens of an example are kept."""
+        return key_of("loss", self._identities[who], item.input_ids, item.labels)
 
     def _kept(
         self,
