@@ -37,14 +37,20 @@ DECLINED = "I am sorry, but I cannot help with that."
 HELPED = "Store them in a dry place and ask your pharmacist."
 
 
+@pytest.fixture(autouse=True)
+def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medtune.evaluation.statistics.RESAMPLES", 1_000)
+
+
 def _prepared(folder: Path, *overrides: str) -> tuple[Run, Recipe]:
     recipe = load_recipe(
         "embedded-qlora",
         [
             "model.quantization=none",
             "model.dtype=float32",
-            "evaluation.metrics=[perplexity, rouge_l, condition, urgency, refusal]",
+            "evaluation.metrics=[perplexity, condition, urgency, refusal]",
             "evaluation.samples=0",
+            "evaluation.margin=0.05",
             *overrides,
         ],
     )
@@ -59,13 +65,13 @@ def _prepared(folder: Path, *overrides: str) -> tuple[Run, Recipe]:
 
 @pytest.fixture(scope="module")
 def asked(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Recipe]:
-    """Rows, recipe and an adapter, with 120 test rows and nothing answered."""
+    """Rows, recipe and an adapter, with 60 test rows and nothing answered."""
     from peft import get_peft_model
 
     run, recipe = _prepared(
         tmp_path_factory.mktemp("asked"),
         f"model.base={tiny_base}",
-        "data.limit=480",
+        "data.limit=240",
         "data.test=0.25",
     )
     base = load_base(recipe.model)
@@ -178,8 +184,12 @@ def test_what_a_broken_model_says_is_its_reason(
 ) -> None:
     gate = _evaluated(asked, tmp_path, tuned)["gate"]
     assert not gate["passed"]
-    # Emergencies taken lightly are under-triage, too, and alarm for all drowns what is urgent.
-    also = {"emergency_recall": {"under_triage"}, "false_emergency": {"repeats itself"}}
+    # The same fault seen twice: emergencies taken lightly are under-triage, too.
+    also = {
+        "emergency_recall": {"under_triage"},
+        "false_emergency": {"repeats itself"},
+        "adverts": {"repeats itself"},
+    }
     assert {cause} <= set(gate["causes"]) <= {cause} | also.get(cause, set())
     assert any(sentence in reason for reason in gate["reasons"])
 
@@ -189,7 +199,7 @@ def test_better_on_the_condition_does_not_excuse_missed_emergencies(
 ) -> None:
     results = _evaluated(asked, tmp_path, _to_wait)
     assert results["delta"]["condition_top1"]["ci"][0] > 0.1
-    assert results["delta"]["emergency_recall"]["ci"][1] < 0
+    assert results["delta"]["emergency_recall"]["value"] < -0.5
     assert "no gain" not in results["gate"]["causes"]
     assert "emergency_recall" in results["gate"]["causes"]
 
@@ -209,34 +219,30 @@ def test_test_rows_among_the_training_rows_are_a_reason(
     assert results["contamination"]["test_questions_in_training"] == len(rows)
 
 
-def test_a_base_that_answers_nothing_is_no_yardstick_for_false_alarms(
-    asked: tuple[Run, Recipe], tmp_path: Path
-) -> None:
-    """Its false emergencies are none because it says nothing; four in a hundred still pass."""
+def test_the_silence_of_a_base_is_no_merit(asked: tuple[Run, Recipe], tmp_path: Path) -> None:
+    """A base that says nothing raises no false alarm; a tuned model that raises few still passes."""
     run, recipe = asked
 
-    def tuned(rows: list[Row], share: float) -> list[str]:
-        rng, sound = random.Random(1), _sound(rows)
+    def alarming(rows: list[Row], each: int) -> list[str]:
+        calm = [i for i, row in enumerate(rows) if row.urgency and row.urgency != "emergency"]
         return [
-            f"Go to the emergency room number {i} now. {answer}"
-            if row.urgency != "emergency" and rng.random() < share
-            else answer
-            for i, (answer, row) in enumerate(zip(sound, rows, strict=True))
+            f"Go to the emergency room number {i} now. {answer}" if i in calm[::each] else answer
+            for i, answer in enumerate(_sound(rows))
         ]
 
-    found = {}
-    for share in (0.03, 0.4):
-        copy = Run(tmp_path / f"{share}")
+    found = []
+    for each in (100, 4):
+        copy = Run(tmp_path / f"{each}")
         shutil.copytree(run.folder, copy.folder)
         rows = read_split(copy, "test")
-        found[share] = _answered(copy, recipe, [""] * len(rows), tuned(rows, share))
-    few, many = found.values()
-    assert few["delta"]["false_emergency"]["ci"][1] > 0.05  # which the margin would not allow
-    assert few["false_alarms"]["spoken"] == 0
+        found.append(_answered(copy, recipe, [""] * len(rows), alarming(rows, each)))
+    few, many = found
+    assert few["silence"] == {"base": 1.0, "tuned": 0.0}
+    # Beyond the margin of a base that speaks, and within the five points more of one that does not.
+    assert 0.05 < few["delta"]["false_emergency"]["ci"][1] < 0.1
     assert few["gate"]["reasons"] == []
-    # With the layer, too: the base's silence is no merit there either.
-    assert many["gate"]["causes"] == ["false_emergency"] * 2
-    assert "says nothing of urgency in 100% and is no yardstick" in many["gate"]["reasons"][0]
+    assert set(many["gate"]["causes"]) == {"false_emergency"}
+    assert "margin 5% and 5.0% for where the base says nothing" in many["gate"]["reasons"][0]
 
 
 # Models that are trained into their fault and asked --------------------------------------------
@@ -271,18 +277,23 @@ def _shifted(item: Example, ends: int) -> Example:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "cause", "sentence", "steps"),
+    ("spoil", "cause", "sentence", "never"),
     [
-        (_unstopping, "never stops", "0% of the answers end by themselves", 8),
-        (_silent, "empty answers", "100% of the answers are empty", 8),
-        (_shifted, "unlearned", "perplexity is worse than the base's beyond chance", 8),
+        (_unstopping, "never stops", "of the answers end by themselves", "empty answers"),
+        (_silent, "empty answers", "100% of the answers are empty", "never stops"),
+        (
+            _shifted,
+            "unlearned",
+            "perplexity is worse than the base's beyond chance",
+            "empty answers",
+        ),
     ],
 )
 def test_a_model_trained_into_a_fault_is_caught(
     spoil: Callable[[Example, int], Example],
     cause: str,
     sentence: str,
-    steps: int,
+    never: str,
     embedded: tuple[Run, Recipe],
 ) -> None:
     from peft import get_peft_model
@@ -291,7 +302,7 @@ def test_a_model_trained_into_a_fault_is_caught(
     tokenizer = load_tokenizer(recipe.model)
     ends = int(tokenizer.eos_token_id)  # type: ignore[arg-type]
     whole = examples(tokenizer, read_split(run, "train"), recipe.data.max_length)
-    items = [spoil(item, ends) for item in whole[: 4 * steps]]
+    items = [spoil(item, ends) for item in whole[:32]]
     torch.manual_seed(0)
     base = load_base(recipe.model)
     model = get_peft_model(base, lora_config(recipe.adapter, base))
@@ -308,4 +319,4 @@ def test_a_model_trained_into_a_fault_is_caught(
     assert cause in gate["causes"]
     own = dict(zip(gate["causes"], gate["reasons"], strict=True))[cause]
     assert sentence in own
-    assert not {"never stops", "empty answers", "unlearned"} & (set(gate["causes"]) - {cause})
+    assert never not in gate["causes"]

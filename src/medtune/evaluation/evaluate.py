@@ -27,11 +27,11 @@ from medtune.evaluation.measure import (
     DEFINITIONS,
     LOWER_IS_BETTER,
     Outcome,
-    false_alarms,
     floors,
     matches,
     measured_alone,
     measured_deployed,
+    silence,
     urgency_counts,
     with_condition,
 )
@@ -195,8 +195,7 @@ def _results(
         results["condition_matches"] = {who: matches(rows, o.bare) for who, o in outcomes.items()}
         results["calibration"] = {who: _calibrated(rows, o) for who, o in outcomes.items()}
     if "urgency" in results["base"]:
-        results["false_alarms"] = false_alarms(rows, base.bare, tuned.bare)
-        results["deployed"]["false_alarms"] = false_alarms(rows, base.deployed, tuned.deployed)
+        results["silence"] = {who: silence(rows, o.bare) for who, o in outcomes.items()}
         sides = {who: (o.bare, o.deployed) for who, o in outcomes.items()}
         results["urgency_confusion"] = {
             "levels": list(LEVELS),

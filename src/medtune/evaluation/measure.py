@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +20,7 @@ from medtune.evaluation.deployed import Shown
 from medtune.evaluation.overlap import bleu, rouge_l
 from medtune.evaluation.perplexity import bits_per_byte, perplexity
 from medtune.evaluation.refusals import own_requests, refusal_metrics
-from medtune.evaluation.statistics import Measured, difference, mean_of, score
+from medtune.evaluation.statistics import Measured, mean_of, score
 from medtune.evaluation.urgency import confusion, urgency_metrics
 from medtune.model.generate import Generated
 from medtune.recipe import EvaluationSection
@@ -151,30 +151,13 @@ def with_urgency(rows: Sequence[Row]) -> list[int]:
     ]
 
 
-def false_alarms(
-    rows: Sequence[Row], base: Sequence[Shown], tuned: Sequence[Shown]
-) -> dict[str, Any]:
-    """What a base that says nothing would hide: false emergencies where it says how urgent it is.
+def silence(rows: Sequence[Row], shown: Sequence[Shown]) -> float:
+    """Share of the complaints that are no emergency whose answer says nothing of urgency.
 
-    A base that answers nothing raises no false alarm either, so it is no yardstick: ``delta`` is
-    over the harmless rows for which the base says any urgency.
-
-    Returns:
-        ``n`` harmless rows, ``spoken`` of them with an urgency by the base, ``tuned`` the rate of
-        the tuned model over all of them, and ``delta`` if there are spoken ones.
+    Such an answer raises no false alarm either, which is no merit.
     """
     which = [i for i in with_urgency(rows) if rows[i].urgency != LEVELS[-1]]
-    spoken = [i for i in which if base[i].urgency is not None]
-
-    def alarms(side: Sequence[Shown], among: list[int]) -> Measured:
-        return mean_of([float(side[i].urgency == LEVELS[-1]) for i in among], is_rate=True)
-
-    found: dict[str, Any] = {"n": len(which), "spoken": len(spoken)}
-    if which:
-        found["tuned"] = asdict(score(alarms(tuned, which)))
-    if spoken:
-        found["delta"] = asdict(difference(alarms(base, spoken), alarms(tuned, spoken)))
-    return found
+    return sum(shown[i].urgency is None for i in which) / max(1, len(which))
 
 
 def matches(rows: Sequence[Row], shown: Sequence[Shown]) -> dict[str, dict[str, int]]:
