@@ -13,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medtune.errors import MedtuneError
 
 Metric = Literal[
-    "perplexity", "bleu", "rouge_l", "condition", "specialist", "urgency", "structure", "safety"
+    "perplexity",
+    "bleu",
+    "rouge_l",
+    "condition",
+    "specialist",
+    "urgency",
+    "structure",
+    "refusal",
+    "safety",
 ]
 PrimaryMetric = Literal[
     "perplexity",
@@ -27,6 +35,7 @@ PrimaryMetric = Literal[
     "urgency_kappa",
     "emergency_recall",
     "structure",
+    "refusal",
 ]
 Column = Literal[
     "question", "answer", "messages", "condition", "specialist", "urgency", "system", "patient"
@@ -207,6 +216,21 @@ class TrainingSection(_Section):
     seed: int = 42
 
 
+class JudgeSection(_Section):
+    """Another model that grades answers by written criteria.  What it is sent leaves the machine."""
+
+    url: str
+    """Any OpenAI-compatible server, with or without ``/v1``; its key: ``MEDTUNE_JUDGE_KEY``."""
+    model: str
+    labels: str | None = None
+    """A file of answers with physicians' labels (HealthBench's meta-evaluation); the judge's
+    agreement with them is reported."""
+    seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Patience for one grade."""
+    attempts: Annotated[int, Field(ge=1)] = 4
+    parallel: Annotated[int, Field(ge=1)] = 4
+
+
 class EvaluationSection(_Section):
     """What is measured on the test split, for the base and for the tuned model."""
 
@@ -224,10 +248,16 @@ class EvaluationSection(_Section):
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """How much worse a safety rate may be at the bound of its interval; 0.05 is five points."""
     benchmarks: dict[str, str] = {}
-    """Questions from elsewhere: a benchmark's name (medmcqa, pubmedqa, medquad, choices, answers)
-    and the file with its questions."""
+    """Questions from elsewhere: a benchmark's name (medmcqa, pubmedqa, medquad, choices, answers ...)
+    and its file, folder or Hub id; ``hub`` takes the benchmark's usual place on the Hub."""
     benchmark_limit: Annotated[int, Field(ge=1)] = 200
     """Questions of a benchmark, drawn with the data seed."""
+    judge: JudgeSection | None = None
+    """Who grades answers by criteria (benchmark healthbench); everything else works without."""
+    harness: list[str] = []
+    """Tasks of lm-evaluation-harness by name (extra ``harness``)."""
+    harness_folder: str | None = None
+    """A folder with YAML files of tasks of your own."""
 
 
 class ClusterSection(_Section):

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medtune.errors import MedtuneError
-from medtune.evaluation.benchmark_scores import asked, choose, declines, letter
+from medtune.evaluation.benchmark_scores import asked, choose, letter
 from medtune.evaluation.benchmarks import Item, names, read_benchmark
+from medtune.evaluation.refusals import declines
 
 
 def _file(folder: Path, name: str, rows: object) -> str:

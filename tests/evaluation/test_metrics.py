@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,21 @@ REFERENCES = [
 def test_bleu_is_that_of_the_sacrebleu_command() -> None:
     expected = corpus_bleu(ANSWERS, [REFERENCES]).score
     assert score(bleu(ANSWERS, REFERENCES)).value == pytest.approx(expected, abs=1e-9)
+
+
+def test_bleu_is_what_the_sacrebleu_command_line_prints(tmp_path: Path) -> None:
+    rows = [c for c in consultations("test", 40) if c.kind == "symptoms"]
+    references = [row.answer.replace("\n", " ") for row in rows]
+    answers = [one.replace("Please", "You may") for one in references[1:]] + [""]
+    files = []
+    for name, lines in (("references", references), ("answers", answers)):
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        files.append(str(path))
+    command = [sys.executable, "-m", "sacrebleu", files[0], "-i", files[1], "-b", "-w", "8"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert score(bleu(answers, references)).value == pytest.approx(float(printed), abs=1e-7)
+    assert float(printed) > 5
 
 
 @given(

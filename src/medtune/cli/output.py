@@ -57,6 +57,16 @@ def benchmark_sentence(name: str, one: dict[str, Any]) -> str:
     return f"{name} (n = {one['n']}{left_out}{chance}): {figures or 'nothing could be measured'}"
 
 
+def harness_sentences(results: dict[str, Any]) -> list[str]:
+    """A line for each figure of lm-evaluation-harness."""
+    return [
+        f"{task}: {metric} {sides['base']['value']:.3f} → {sides['tuned']['value']:.3f} "
+        f"(lm-evaluation-harness, n = {sides['tuned']['n']})"
+        for task, metrics in results.get("harness", {}).get("tasks", {}).items()
+        for metric, sides in metrics.items()
+    ]
+
+
 def training_sentence(trained: Trained) -> str:
     early = ", stopped early" if trained.stopped_early else ""
     return (

@@ -1,4 +1,4 @@
-"""What base and tuned reach on a benchmark (metrics definitions 2, 3, 5 and 6)."""
+"""What base and tuned reach on a benchmark (metrics definitions 2, 3, 5, 6 and 8)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medtune.data.rows import Row
-from medtune.evaluation.benchmarks import Benchmark, Item, formats
+from medtune.errors import MedtuneError
+from medtune.evaluation.benchmarks import Benchmark, Item
+from medtune.evaluation.calibration import calibration, option_confidence
 from medtune.evaluation.clinical import ConditionNames, condition_match
 from medtune.evaluation.deployed import all_shown
+from medtune.evaluation.judge import Judge
 from medtune.evaluation.measure import floors
 from medtune.evaluation.overlap import bleu, rouge_l
+from medtune.evaluation.refusals import as_rows, refusal_metrics
+from medtune.evaluation.rubrics import by_tag, grade_answers, mean_clipped, rubric_score
 from medtune.evaluation.speakers import WHOS, Advance, Speakers, Who
-from medtune.evaluation.statistics import Measured, difference, mean_of, score
+from medtune.evaluation.statistics import Measured, difference, holm, mean_of, score
 from medtune.model.load import base_folder
 from medtune.model.template import end_tokens, messages, prompt_ids
 from medtune.recipe import Recipe
@@ -39,6 +44,7 @@ def measure_benchmark(
     speakers: Speakers,
     tokenizer: PreTrainedTokenizerBase,
     advance: Advance = lambda _: None,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Figures of base and tuned with their difference, and how many questions did not fit.
 
@@ -58,15 +64,38 @@ def measure_benchmark(
     }
     if not kept:
         return result
-    measure = _KINDS[benchmark.kind]
-    sides = {who: measure(kept, who, speakers, tokenizer, advance) for who in WHOS}
+    if benchmark.kind == "rubrics":
+        sides = _rubrics(kept, speakers, tokenizer, advance, judge, result)
+        if not sides:
+            return result
+    else:
+        measure = _KINDS[benchmark.kind]
+        sides = {who: measure(kept, who, speakers, tokenizer, advance) for who in WHOS}
     base, tuned = (sides[who] for who in WHOS)
     for who in WHOS:
         result[who] = {name: asdict(score(m)) for name, m in sides[who].items()}
-    result["delta"] = {name: asdict(difference(base[name], tuned[name])) for name in base}
+    changes = {name: difference(base[name], tuned[name]) for name in base}
+    adjusted = holm({name: change.p for name, change in changes.items()})
+    result["delta"] = {
+        name: {**asdict(change), "p_holm": adjusted[name]} for name, change in changes.items()
+    }
     if benchmark.kind == "choices":
         result["chance"] = float(np.mean([1 / len(item.options) for item in kept]))
+        result["calibration"] = {
+            who: _option_calibration(kept, _option_losses(kept, who, speakers, tokenizer))
+            for who in WHOS
+        }
     return result
+
+
+def check_judge(benchmark: Benchmark, judge: Judge | None) -> None:
+    """Complain before anything is computed where a benchmark needs a judge and there is none."""
+    if benchmark.kind == "rubrics" and judge is None:
+        raise MedtuneError(
+            f"The answers to {benchmark.name} are graded by a judge, and none is named; give "
+            "--judge ADDRESS --judge-model NAME, or evaluation.judge in the recipe.",
+            exit_code=2,
+        )
 
 
 def _choices(
@@ -77,10 +106,9 @@ def _choices(
     advance: Advance,
 ) -> dict[str, Measured]:
     """acc, acc_norm, and the accuracy of the letter that is generated."""
-    options = [option_example(tokenizer, item, o) for item in items for o in item.options]
-    losses = speakers.losses(who, options, advance)[:, 0].tolist()
+    losses = _option_losses(items, who, speakers, tokenizer, advance)
     sizes = [len(o.encode("utf-8")) for item in items for o in item.options]
-    plain, normed = choose(items, losses.tolist(), sizes)
+    plain, normed = choose(items, losses, sizes)
     prompts = [_prompt(tokenizer, item) for item in items]
     said = [letter(a.text) for a in speakers.answers(who, prompts, advance)]
     right = [float(s == item.right) for s, item in zip(said, items, strict=True)]
@@ -90,6 +118,26 @@ def _choices(
         "letter": mean_of(right, is_rate=True),
         "unparsed": mean_of([float(s is None) for s in said], is_rate=True),
     }
+
+
+def _option_losses(
+    items: Sequence[Item],
+    who: Who,
+    speakers: Speakers,
+    tokenizer: PreTrainedTokenizerBase,
+    advance: Advance = lambda _: None,
+) -> list[float]:
+    """Negative log p of every option of every item, one after the other."""
+    options = [option_example(tokenizer, item, o) for item in items for o in item.options]
+    return speakers.losses(who, options, advance)[:, 0].tolist()
+
+
+def _option_calibration(items: Sequence[Item], losses: Sequence[float]) -> dict[str, Any]:
+    """How sure the model is of the option that it finds likeliest, and whether it is right."""
+    left = iter(losses)
+    parts = [[next(left) for _ in item.options] for item in items]
+    right = [part.index(min(part)) == item.right for part, item in zip(parts, items, strict=True)]
+    return calibration([option_confidence(part) for part in parts], right)
 
 
 def choose(
@@ -184,23 +232,43 @@ def _refusal(
 ) -> dict[str, Measured]:
     """Refusal of harmful requests and over-refusal of harmless ones, bare and behind the layer."""
     texts = _texts(items, who, speakers, tokenizer, advance)
-    rows = [Row("", item.question, "") for item in items]
-    shown = [one.text for one in all_shown(rows, texts)]
-    found: dict[str, Measured] = {}
-    for name, harmful in (("refusal", True), ("over_refusal", False)):
-        which = [i for i, item in enumerate(items) if item.harmful == harmful]
-        for suffix, side in (("", texts), ("_deployed", shown)):
-            if which:
-                found[name + suffix] = mean_of(
-                    [float(declines(side[i])) for i in which], is_rate=True
-                )
-    return found
+    shown = [one.text for one in all_shown(as_rows(items), texts)]
+    behind = refusal_metrics(items, shown)
+    return refusal_metrics(items, texts) | {f"{name}_deployed": m for name, m in behind.items()}
 
 
-def declines(text: str) -> bool:
-    """Whether an answer declines in its first two sentences."""
-    start = " ".join(re.split(r"(?<=[.!?])\s+", text.strip().lower().replace("’", "'"))[:2])
-    return re.search(formats()["declines"], start) is not None
+def _rubrics(
+    items: Sequence[Item],
+    speakers: Speakers,
+    tokenizer: PreTrainedTokenizerBase,
+    advance: Advance,
+    judge: Judge | None,
+    result: dict[str, Any],
+) -> dict[Who, dict[str, Measured]]:
+    """Rubric scores bare and behind the layer, on the items whose every grade is there."""
+    assert judge is not None  # checked before anything was computed
+    rows = [Row("", item.question, "", history=tuple(item.history())) for item in items]
+    answers = {who: _texts(items, who, speakers, tokenizer, advance) for who in WHOS}
+    behind = {who: [one.text for one in all_shown(rows, answers[who])] for who in WHOS}
+    sides: dict[str, Sequence[str]] = {who: answers[who] for who in WHOS}
+    sides |= {f"{who}_deployed": behind[who] for who in WHOS}
+    met, whole, trouble = grade_answers(judge, items, sides)
+    result.update(judge=judge.name, ungraded=len(items) - len(whole), n=len(whole))
+    if trouble:
+        result["trouble"] = trouble
+    if not whole:
+        return {}
+    graded = [items[i] for i in whole]
+    result["by_tag"] = by_tag(graded, {who: met[who] for who in WHOS})
+
+    def measured(side: str) -> Measured:
+        pairs = zip(graded, met[side], strict=True)
+        return mean_clipped([rubric_score(item.criteria, grades) for item, grades in pairs])
+
+    return {
+        who: {"rubric": measured(who), "rubric_deployed": measured(f"{who}_deployed")}
+        for who in WHOS
+    }
 
 
 def _texts(
@@ -215,7 +283,7 @@ def _texts(
 
 
 def _prompt(tokenizer: PreTrainedTokenizerBase, item: Item) -> list[int]:
-    return prompt_ids(tokenizer, messages(asked(item)))
+    return prompt_ids(tokenizer, messages(asked(item), history=item.history()))
 
 
 def _longest(tokenizer: PreTrainedTokenizerBase, item: Item) -> int:

@@ -1,4 +1,4 @@
-"""Questions of a benchmark from a local file, by the name of the benchmark."""
+"""Questions of a benchmark by its name, from local files or the Hub."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,10 +15,23 @@ from typing import Any, Literal
 
 import yaml
 
-from medtune.data.formats import records_of, suffix_of
+from medtune.data.formats import SUFFIXES, records_of, suffix_of
 from medtune.errors import MedtuneError
+from medtune.hub import fetch
+from medtune.model.template import Message
 
-Kind = Literal["choices", "answers", "conditions", "refusal"]
+Kind = Literal["choices", "answers", "conditions", "refusal", "rubrics"]
+ON_THE_HUB = "hub"
+"""In place of a file: the benchmark's usual place on the Hub."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One line of a rubric.  Negative points are for what an answer should not do."""
+
+    text: str
+    points: float
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,13 @@ class Item:
     right: int = 0
     """The place of the right option."""
     harmful: bool = False
+    earlier: tuple[tuple[str, str], ...] = ()
+    """Role and content of the turns before the question."""
+    criteria: tuple[Criterion, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    def history(self) -> list[Message]:
+        return [{"role": role, "content": content} for role, content in self.earlier]
 
 
 @dataclass(frozen=True)
@@ -58,11 +79,17 @@ def names() -> list[str]:
     return sorted(set(formats()) - {"declines"})
 
 
-def read_benchmark(name: str, file: str, limit: int, seed: int) -> Benchmark:
-    """The questions of a file, or of all files in a folder, at most ``limit``, drawn with ``seed``.
+def read_benchmark(name: str, source: str, limit: int, seed: int) -> Benchmark:
+    """The questions of a file, a folder of files or a Hub repository, at most ``limit`` of them.
+
+    Args:
+        name: one of ``names()``.
+        source: a path, a Hub id, or ``hub`` for the benchmark's usual place there.
+        limit: questions, drawn with ``seed`` if there are more.
+        seed: of the draw.
 
     Raises:
-        MedtuneError: the name is unknown, the file is missing, broken or empty, or a column is
+        MedtuneError: the name is unknown, the source is missing, broken or empty, or a column is
             not there.
     """
     if name not in names():
@@ -71,17 +98,48 @@ def read_benchmark(name: str, file: str, limit: int, seed: int) -> Benchmark:
             "`answers` read any file).",
             exit_code=2,
         )
-    path = Path(file).expanduser()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if suffix_of(p))
-    if not files:
-        raise MedtuneError(f"The benchmark file {file} does not exist; check the path.")
     how = formats()[name]
+    files = _files(name, source, how.get("hub", {}))
     records = [record for one in files for record in _records(one)]
+    for column, kept in how.get("only", {}).items():
+        records = [row for row in records if row.get(column) in (None, *kept)]
     if not records:
-        raise MedtuneError(f"{file} holds no questions; check the file.")
-    items = tuple(_items(how, records, file))
+        raise MedtuneError(f"{source} holds no questions; check the file.")
+    items = tuple(_items(how, records, source))
+    if not items:
+        raise MedtuneError(
+            f"{source} has {len(records)} rows, but none with a question that can be scored."
+        )
     chosen = items if len(items) <= limit else tuple(Random(seed).sample(items, limit))
-    return Benchmark(name, how["kind"], path.name, chosen, len(items))
+    return Benchmark(name, how["kind"], Path(source).name, chosen, len(items))
+
+
+def _files(name: str, source: str, usual: dict[str, Any]) -> list[Path]:
+    """The files of a source; from the Hub only those that hold the benchmark's questions."""
+    if source == ON_THE_HUB and not usual:
+        raise MedtuneError(
+            f"The benchmark {name} has no usual place on the Hub; name a file: {name}=FILE.",
+            exit_code=2,
+        )
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path]
+    wanted = ["*"]
+    if not path.is_dir():
+        hub_id = usual["id"] if source == ON_THE_HUB else source
+        if hub_id.count("/") != 1 or source.startswith((".", "/")) or suffix_of(path):
+            raise MedtuneError(f"The benchmark file {source} does not exist; check the path.")
+        wanted = usual["files"] if hub_id == usual.get("id") else ["*"]
+        readable = [f"*{suffix}{gz}" for suffix in SUFFIXES for gz in ("", ".gz")]
+        path = fetch(hub_id, "dataset", patterns=readable if wanted == ["*"] else wanted)
+    files = sorted(
+        one
+        for one in path.rglob("*")
+        if suffix_of(one) and any(fnmatch(one.relative_to(path).as_posix(), w) for w in wanted)
+    )
+    if not files:
+        raise MedtuneError(f"{source} holds no csv, json, jsonl or parquet file with questions.")
+    return files
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -115,7 +173,11 @@ def _items(how: dict[str, Any], records: list[dict[str, Any]], file: str) -> Ite
     answers = [row.get(found["answer"][0]) for row in records] if "answer" in found else []
     first = 0 if any(str(a) == "0" for a in answers) else 1
     for number, row in enumerate(records, start=1):
-        question = str(row.get(found["question"][0]) or "").strip()
+        asked = row.get(found["question"][0])
+        question = "" if isinstance(asked, list) else str(asked or "").strip()
+        if how["kind"] == "rubrics":
+            yield _rubric(asked if isinstance(asked, list) else question, row, found, file, number)
+            continue
         if "context" in found:
             question = f"{_joined(row.get(found['context'][0]))}\n\n{question}"
         if not question:
@@ -138,6 +200,34 @@ def _items(how: dict[str, Any], records: list[dict[str, Any]], file: str) -> Ite
                 answer = str(row.get(found["answer"][0]) or "").strip()
                 if answer:
                     yield Item(question, answer)
+
+
+def _rubric(
+    asked: list[Any] | str, row: dict[str, Any], found: dict[str, list[str]], file: str, number: int
+) -> Item:
+    """A question with its criteria; tags are HealthBench's, such as ``theme:global_health``."""
+    try:
+        turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+        turns = [(str(turn["role"]), str(turn["content"])) for turn in turns]
+        if turns[-1][0] != "user" or not turns[-1][1].strip():
+            raise ValueError
+        criteria = tuple(
+            Criterion(str(c["criterion"]), float(c["points"]), tuple(c.get("tags") or ()))
+            for c in row[found["rubrics"][0]]
+        )
+        if not any(criterion.points > 0 for criterion in criteria):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise MedtuneError(
+            f"{file}, question {number}, is not in HealthBench's format: a prompt that ends with "
+            "a turn of the user, and rubrics of criterion and points, one of them positive."
+        ) from None
+    return Item(
+        turns[-1][1],
+        earlier=tuple(turns[:-1]),
+        criteria=criteria,
+        tags=tuple(row.get("example_tags") or ()),
+    )
 
 
 def _joined(value: Any) -> str:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import exp
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from medtune.data.rows import Row, read_split
-from medtune.evaluation.benchmark_scores import measure_benchmark
-from medtune.evaluation.benchmarks import read_benchmark
+from medtune.evaluation.benchmark_scores import check_judge, measure_benchmark
+from medtune.evaluation.benchmarks import Item, read_benchmark
 from medtune.evaluation.cache import opened
+from medtune.evaluation.calibration import calibration, naming
+from medtune.evaluation.clinical import ConditionNames
 from medtune.evaluation.deployed import all_shown, bare
 from medtune.evaluation.faults import answer_faults, contamination
-from medtune.evaluation.gate import judge
+from medtune.evaluation.gate import judge as verdict_of
+from medtune.evaluation.harness import require_harness, run_tasks
+from medtune.evaluation.judge import open_judge
 from medtune.evaluation.measure import (
     DEFINITIONS,
     LOWER_IS_BETTER,
@@ -25,14 +30,17 @@ from medtune.evaluation.measure import (
     floors,
     matches,
     measured_alone,
-    measured_text,
+    measured_deployed,
+    silence,
     urgency_counts,
     with_condition,
 )
 from medtune.evaluation.overlap import bleu_signature
+from medtune.evaluation.refusals import as_rows, own_requests
+from medtune.evaluation.rubrics import agreement
 from medtune.evaluation.safety import measure_safety
 from medtune.evaluation.slices import regressions, row_scores, slices
-from medtune.evaluation.speakers import WHOS, Speakers, Who
+from medtune.evaluation.speakers import WHOS, Advance, Speakers, Who
 from medtune.evaluation.statistics import (
     Measured,
     detectable,
@@ -47,7 +55,10 @@ from medtune.model.template import messages, prompt_ids
 from medtune.recipe import EvaluationSection, Recipe
 from medtune.run import Run, whole
 from medtune.safety.rules import LEVELS
-from medtune.training.examples import examples
+from medtune.training.examples import Example, examples
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["LOWER_IS_BETTER", "evaluate"]
 
@@ -56,7 +67,8 @@ def evaluate(recipe: Recipe, run: Run, computing: Computing | None = None) -> di
     """Measure base and tuned on the test split and write ``results.json`` and the answers.
 
     Both are measured on the same prompts with the same tokenizer and decoding.  What was answered
-    before by the same weights is not asked again.
+    before by the same weights is not asked again.  ``unfinished`` in the results has a sentence
+    for everything that could not be measured although it was asked for.
 
     Args:
         recipe: the whole recipe.
@@ -64,10 +76,13 @@ def evaluate(recipe: Recipe, run: Run, computing: Computing | None = None) -> di
         computing: who answers what was not answered before; this process if left out.
 
     Raises:
-        MedtuneError: the run is not prepared or not trained, or a benchmark's file is wrong.
+        MedtuneError: the run is not prepared or not trained, a benchmark's file is wrong, or a
+            judge is needed and none is named.
     """
     started = time.perf_counter()
     section = recipe.evaluation
+    if section.harness:
+        require_harness()
     rows = read_split(run, "test")
     if section.limit and len(rows) > section.limit:
         rows = Random(recipe.data.seed).sample(rows, section.limit)
@@ -80,33 +95,53 @@ def evaluate(recipe: Recipe, run: Run, computing: Computing | None = None) -> di
         prompt_ids(tokenizer, messages(row.question, row.system, row.history)) for row in rows
     ]
     items = examples(tokenizer, rows, recipe.data.max_length)
+    requests = own_requests() if "refusal" in section.metrics else []
     outcomes: dict[Who, Outcome] = {}
+    benchmarks: dict[str, Any] = {}
     with opened(run.answers_cache) as cache, _progress() as progress:
+        judge = open_judge(section.judge, cache) if section.judge else None
+        for one in asked.values():
+            check_judge(one, judge)
         speakers = Speakers(recipe, run, tokenizer, cache, computing)
         for who in WHOS:
-            task = progress.add_task(f"measuring {who}", total=2 * len(rows))
+            task = progress.add_task(f"measuring {who}", total=2 * len(rows) + len(requests))
 
             def advance(count: int, task: Any = task) -> None:
                 progress.advance(task, count)
 
-            losses = speakers.losses(who, items, advance)
-            answers = speakers.answers(who, prompts, advance)
-            texts = [answer.text for answer in answers]
-            outcomes[who] = Outcome(
-                answers, losses, [bare(t) for t in texts], all_shown(rows, texts)
+            outcomes[who] = _outcome(
+                who, rows, items, prompts, requests, speakers, tokenizer, advance
             )
-        benchmarks: dict[str, Any] = {}
         for name, one in asked.items():
             task = progress.add_task(name, total=None)
             benchmarks[name] = measure_benchmark(
-                one, recipe, speakers, tokenizer, lambda n, task=task: progress.advance(task, n)
+                one,
+                recipe,
+                speakers,
+                tokenizer,
+                lambda n, task=task: progress.advance(task, n),
+                judge,
             )
+        trusted = None
+        if judge is not None and section.judge is not None and section.judge.labels:
+            trusted = agreement(judge, section.judge.labels, section.benchmark_limit)
+        harness = (
+            run_tasks(speakers, tokenizer, section, limit=section.benchmark_limit)
+            if section.harness
+            else None
+        )
     results = _results(section, rows, outcomes)
     results["contamination"] = contamination(rows, read_split(run, "train"))
     results["test_rows"] = len(rows)
-    results["gate"] = judge(section, results)
     if benchmarks:
         results["benchmarks"] = benchmarks
+    if judge is not None:
+        results["judge"] = {"name": judge.name, "agreement": trusted}
+    if harness is not None:
+        results["harness"] = harness
+    troubles = [one.get("trouble", "") for one in [*benchmarks.values(), trusted or {}]]
+    results["unfinished"] = list(dict.fromkeys(filter(None, troubles)))
+    results["gate"] = verdict_of(section, results)
     results["decoding"] = {"greedy": True, "max_new_tokens": section.max_new_tokens}
     results["bleu_signature"] = bleu_signature()
     results["definitions"] = {k: v for k, v in DEFINITIONS.items() if k in results["base"]}
@@ -118,6 +153,36 @@ def evaluate(recipe: Recipe, run: Run, computing: Computing | None = None) -> di
     return results
 
 
+def _outcome(
+    who: Who,
+    rows: Sequence[Row],
+    items: Sequence[Example],
+    prompts: Sequence[list[int]],
+    requests: Sequence[Item],
+    speakers: Speakers,
+    tokenizer: PreTrainedTokenizerBase,
+    advance: Advance,
+) -> Outcome:
+    losses = speakers.losses(who, items, advance)
+    answers = speakers.answers(who, prompts, advance)
+    texts = [answer.text for answer in answers]
+    asked = [prompt_ids(tokenizer, messages(item.question)) for item in requests]
+    replies = [answer.text for answer in speakers.answers(who, asked, advance)]
+    names = ConditionNames(row.condition for row in rows if row.condition)
+    named = {i: naming(tokenizer, names, rows[i], texts[i]) for i in with_condition(rows)}
+    spelled = {i: item for i, item in named.items() if item is not None}
+    sure = speakers.losses(who, list(spelled.values()), lambda _: None)[:, 0]
+    return Outcome(
+        answers,
+        losses,
+        [bare(text) for text in texts],
+        all_shown(rows, texts),
+        replies,
+        [one.text for one in all_shown(as_rows(requests), replies)],
+        [(i, exp(-loss)) for i, loss in zip(spelled, sure.tolist(), strict=True)],
+    )
+
+
 def _results(
     section: EvaluationSection, rows: Sequence[Row], outcomes: dict[Who, Outcome]
 ) -> dict[str, Any]:
@@ -126,7 +191,7 @@ def _results(
         {who: measured_alone(section, rows, outcome) for who, outcome in outcomes.items()}
     )
     results["deployed"] = _compared(
-        {who: measured_text(section, rows, o.deployed) for who, o in outcomes.items()}
+        {who: measured_deployed(section, rows, o) for who, o in outcomes.items()}
     )
     results["floor"] = {
         who: floors(rows, outcome.texts(), section.metrics) for who, outcome in outcomes.items()
@@ -134,7 +199,9 @@ def _results(
     results["faults"] = {who: answer_faults(rows, o.texts()) for who, o in outcomes.items()}
     if "condition_top1" in results["base"]:
         results["condition_matches"] = {who: matches(rows, o.bare) for who, o in outcomes.items()}
+        results["calibration"] = {who: _calibrated(rows, o) for who, o in outcomes.items()}
     if "urgency" in results["base"]:
+        results["silence"] = {who: silence(rows, o.bare) for who, o in outcomes.items()}
         sides = {who: (o.bare, o.deployed) for who, o in outcomes.items()}
         results["urgency_confusion"] = {
             "levels": list(LEVELS),
@@ -156,6 +223,16 @@ def _results(
             name: asdict(rate) for name, rate in measure_safety("report").rates.items()
         }
     return results
+
+
+def _calibrated(rows: Sequence[Row], outcome: Outcome) -> dict[str, Any] | None:
+    """How sure the model was of the condition that it named first; None where it named none."""
+    if not outcome.naming:
+        return None
+    which = [i for i, _ in outcome.naming]
+    chosen, shown = [rows[i] for i in which], [outcome.bare[i] for i in which]
+    right = [value == 1 for value in row_scores(chosen, shown, by_condition=True)]
+    return calibration([sure for _, sure in outcome.naming], right)
 
 
 def _compared(measured: dict[Who, dict[str, Measured]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ from medtune.evaluation.clinical import (
 from medtune.evaluation.deployed import Shown
 from medtune.evaluation.overlap import bleu, rouge_l
 from medtune.evaluation.perplexity import bits_per_byte, perplexity
+from medtune.evaluation.refusals import own_requests, refusal_metrics
 from medtune.evaluation.statistics import Measured, mean_of, score
 from medtune.evaluation.urgency import confusion, urgency_metrics
 from medtune.model.generate import Generated
@@ -28,8 +29,10 @@ from medtune.safety.rules import LEVELS, Level
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LOWER_IS_BETTER = frozenset({"perplexity", "bits_per_byte", "under_triage", "false_emergency"})
-SAFETY = ("emergency_recall", "under_triage", "false_emergency")
+LOWER_IS_BETTER = frozenset(
+    {"perplexity", "bits_per_byte", "under_triage", "false_emergency", "over_refusal"}
+)
+SAFETY = ("emergency_recall", "under_triage", "false_emergency", "refusal", "over_refusal")
 
 DEFINITIONS = {
     "perplexity": "exp of the mean loss per token of the reference answers, end of turn included, prompt and padding excluded",
@@ -44,6 +47,8 @@ DEFINITIONS = {
     "emergency_recall": "in an emergency, the answer says to call for help or go to hospital now",
     "under_triage": "the answer makes the complaint less urgent than it is; the less the better",
     "false_emergency": "the answer makes an emergency of what is none; the less the better",
+    "refusal": "harmful requests that the answer declines",
+    "over_refusal": "harmless requests that the answer declines or leaves unanswered; the less the better",
     "structure": "the answer has all five headings with text under each",
     "ended": "the model ended the answer itself, before the length limit",
 }
@@ -57,6 +62,11 @@ class Outcome:
     losses: NDArray[Any]
     bare: list[Shown]
     deployed: list[Shown]
+    requests: list[str]
+    """Answers to our own harmful and harmless requests; empty where they are not measured."""
+    requests_shown: list[str]
+    naming: list[tuple[int, float]] = field(default_factory=list)
+    """Row and probability of the condition that its answer names first, where it names one."""
 
     def texts(self) -> list[str]:
         return [answer.text for answer in self.answers]
@@ -73,7 +83,19 @@ def measured_alone(
         found["perplexity"] = perplexity(outcome.losses)
         found["bits_per_byte"] = bits_per_byte(outcome.losses, references)
     found.update(measured_text(section, rows, outcome.bare))
+    if outcome.requests:
+        found.update(refusal_metrics(own_requests(), outcome.requests))
     found["ended"] = mean_of([float(a.ended) for a in outcome.answers], is_rate=True)
+    return found
+
+
+def measured_deployed(
+    section: EvaluationSection, rows: Sequence[Row], outcome: Outcome
+) -> dict[str, Measured]:
+    """The same for what people are shown, behind the safety layer."""
+    found = measured_text(section, rows, outcome.deployed)
+    if outcome.requests:
+        found.update(refusal_metrics(own_requests(), outcome.requests_shown))
     return found
 
 
@@ -127,6 +149,15 @@ def with_urgency(rows: Sequence[Row]) -> list[int]:
     return [
         i for i, row in enumerate(rows) if row.urgency in LEVELS and row.kind in ("", "symptoms")
     ]
+
+
+def silence(rows: Sequence[Row], shown: Sequence[Shown]) -> float:
+    """Share of the complaints that are no emergency whose answer says nothing of urgency.
+
+    Such an answer raises no false alarm either, which is no merit.
+    """
+    which = [i for i in with_urgency(rows) if rows[i].urgency != LEVELS[-1]]
+    return sum(shown[i].urgency is None for i in which) / max(1, len(which))
 
 
 def matches(rows: Sequence[Row], shown: Sequence[Shown]) -> dict[str, dict[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 BASE_COLOUR, TUNED_COLOUR, INK = "#8a8f98", "#0b6e63", "#3c4149"
@@ -16,7 +17,7 @@ def loss_curves(log: Sequence[dict[str, Any]]) -> str:
     axes.set_ylabel("loss per token (nats)")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    return _svg(figure)
+    return _svg(figure, "Training and validation loss over the steps")
 
 
 def curves_side_by_side(logs: Mapping[str, Sequence[dict[str, Any]]]) -> str:
@@ -38,7 +39,7 @@ def curves_side_by_side(logs: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     first.set_ylim(bottom=0)
     first.set_ylabel("loss per token (nats)")
     first.legend(frameon=False)
-    return _svg(figure)
+    return _svg(figure, f"Training and validation loss of {', '.join(logs)}")
 
 
 def _draw_losses(axes: Any, log: Sequence[dict[str, Any]]) -> None:
@@ -59,16 +60,33 @@ def _draw_losses(axes: Any, log: Sequence[dict[str, Any]]) -> None:
 
 def bars(results: dict[str, Any], names: dict[str, str]) -> str:
     """The rates of base and tuned with their 95% intervals."""
-    rates = [name for name in names if name in results["base"]]
-    figure, axes = _figure(6.4, 0.62 * len(rates) + 0.9)
-    for offset, who, colour in ((-0.19, "base", BASE_COLOUR), (0.19, "tuned", TUNED_COLOUR)):
-        scores = [results[who][name] for name in rates]
-        values = [100 * s["value"] for s in scores]
+    sides = {who: results[who] for who in ("base", "tuned")}
+    colours = {"base": BASE_COLOUR, "tuned": TUNED_COLOUR}
+    return rate_bars(sides, names, colours)
+
+
+def rate_bars(
+    sides: Mapping[str, dict[str, Any]], names: dict[str, str], colours: Mapping[str, str]
+) -> str:
+    """Rates of several speakers or runs with their 95% intervals, one group of bars for each rate.
+
+    Args:
+        sides: scores by metric, by the name in the legend.
+        names: the metrics to show and what they are called.
+        colours: by the name in the legend.
+    """
+    rates = [name for name in names if any(name in side for side in sides.values())]
+    thick = 0.76 / max(1, len(sides))
+    figure, axes = _figure(6.4, max(0.62, 0.3 * len(sides)) * len(rates) + 0.9)
+    for k, (who, side) in enumerate(sides.items()):
+        offset = (k - (len(sides) - 1) / 2) * thick
+        there = [(i, side[name]) for i, name in enumerate(rates) if name in side]
+        values = [100 * s["value"] for _, s in there]
         # Rounding can put a bound a hair on the wrong side of the value.
-        below = [max(0.0, 100 * (s["value"] - s["ci"][0])) for s in scores]
-        above = [max(0.0, 100 * (s["ci"][1] - s["value"])) for s in scores]
-        places = [i + offset for i in range(len(rates))]
-        axes.barh(places, values, height=0.34, color=colour, label=who)
+        below = [max(0.0, 100 * (s["value"] - s["ci"][0])) for _, s in there]
+        above = [max(0.0, 100 * (s["ci"][1] - s["value"])) for _, s in there]
+        places = [i + offset for i, _ in there]
+        axes.barh(places, values, height=0.9 * thick, color=colours[who], label=who)
         axes.errorbar(
             values, places, xerr=[below, above], fmt="none", ecolor=INK, capsize=2, linewidth=1
         )
@@ -87,8 +105,34 @@ def bars(results: dict[str, Any], names: dict[str, str]) -> str:
     axes.set_xlim(0, 112)
     axes.set_xticks([0, 25, 50, 75, 100])
     axes.set_xlabel("% of test rows, with 95% interval")
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=2)
-    return _svg(figure)
+    figure.legend(frameon=False, loc="outside upper center", ncols=min(4, len(sides)))
+    return _svg(figure, f"Rates of {' and '.join(sides)}; the table has the same figures")
+
+
+def reliability(sides: Mapping[str, dict[str, Any] | None], title: str) -> str:
+    """How often an answer was right, by how sure the model was of it; larger dots are more answers.
+
+    Args:
+        sides: the ``bins`` of ``calibration`` by the name in the legend; None is left out.
+        title: what was asked, for those who do not see the picture.
+    """
+    figure, axes = _figure(4.2, 3.6)
+    axes.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=":", label="as it should be")
+    colours = {"base": BASE_COLOUR, "tuned": TUNED_COLOUR}
+    for who, found in sides.items():
+        bins = found["bins"] if found else []
+        if not bins:
+            continue
+        sure, right = ([100 * one[key] for one in bins] for key in ("confidence", "right"))
+        most = max(one["n"] for one in bins)
+        axes.plot(sure, right, color=colours[who], linewidth=1.2, label=who)
+        axes.scatter(sure, right, [8 + 60 * one["n"] / most for one in bins], color=colours[who])
+    axes.set_xlim(0, 103)
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel("how sure the model was (%)")
+    axes.set_ylabel("how often it was right (%)")
+    figure.legend(frameon=False, loc="outside upper center", ncols=3, fontsize=8)
+    return _svg(figure, f"Calibration: {title}")
 
 
 def _figure(width: float, height: float, *, lines: int = 1, columns: int = 1) -> tuple[Any, Any]:
@@ -105,8 +149,11 @@ def _figure(width: float, height: float, *, lines: int = 1, columns: int = 1) ->
     return figure, grid if lines * columns > 1 else grid[0, 0]
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any, title: str) -> str:
+    """The figure as SVG text with a name for those who do not see it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return text[text.index("<svg") :].replace(
+        "<svg", f'<svg role="img" aria-label="{escape(title)}"', 1
+    )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from medtune.evaluation.measure import LOWER_IS_BETTER
-from medtune.evaluation.pictures import bars, loss_curves
+from medtune.evaluation.pictures import bars, loss_curves, reliability
 from medtune.evaluation.wording import word_changes
 from medtune.run import Run
+from medtune.training.callbacks import read_metrics
 
 LABELS = {
     "perplexity": "Perplexity",
@@ -25,6 +25,8 @@ LABELS = {
     "emergency_recall": "Emergencies recognised",
     "under_triage": "Made less urgent than it is",
     "false_emergency": "False emergencies",
+    "refusal": "Harmful requests declined",
+    "over_refusal": "Harmless requests declined or unanswered",
     "structure": "All five headings",
     "ended": "Ends by itself",
 }
@@ -36,6 +38,8 @@ RATES = (
     "emergency_recall",
     "under_triage",
     "false_emergency",
+    "refusal",
+    "over_refusal",
     "structure",
     "ended",
 )
@@ -57,8 +61,10 @@ BENCHMARK_LABELS = {
     "condition_top3": "right condition in first three",
     "refusal": "harmful requests declined",
     "refusal_deployed": "harmful requests declined, with safety layer",
-    "over_refusal": "harmless requests declined",
-    "over_refusal_deployed": "harmless requests declined, with safety layer",
+    "over_refusal": "harmless requests declined or unanswered",
+    "over_refusal_deployed": "harmless requests declined or unanswered, with safety layer",
+    "rubric": "points of the criteria",
+    "rubric_deployed": "points of the criteria, with safety layer",
 }
 SAFETY_LABELS = {
     "emergency_recall": "Emergencies recognised",
@@ -87,15 +93,20 @@ def write_report(run: Run) -> Path:
         f"The run {run.name!r} has not been evaluated; start with `medtune evaluate {run.name}`.",
     )
     results = run.read_json(run.results_file)
-    log_lines = run.metrics_file.read_text(encoding="utf-8").splitlines()
+    log = read_metrics(run.metrics_file)
     values = {
         "name": run.name,
         "results": results,
         "verdict": verdict(results),
+        "headline": headline(results),
+        "primaries": " or ".join(LABELS[name].lower() for name in results["gate"]["primaries"]),
         "notes": notes(results),
         "rows": [_table_row(name, results) for name in LABELS if name in results["base"]],
         "deployed": _deployed_rows(results),
         "benchmarks": _benchmark_rows(results),
+        "tags": _tag_rows(results),
+        "harness": _harness_rows(results),
+        "judge": judge_sentence(results),
         "safety": [
             (label, results["safety"][name])
             for name, label in SAFETY_LABELS.items()
@@ -112,7 +123,8 @@ def write_report(run: Run) -> Path:
     }
     page = _rendered(
         "report.html.j2",
-        curves=loss_curves([json.loads(line) for line in log_lines]),
+        curves=loss_curves(log) if log else "",
+        calibrations=_calibrations(results),
         bars=bars(results, {name: LABELS[name] for name in RATES}),
         **values,
     )
@@ -131,7 +143,14 @@ def _rendered(template: str, **values: Any) -> str:
 
 
 def verdict(results: dict[str, Any]) -> str:
-    """The one sentence that stands first."""
+    """The one sentence that stands first, with every reason."""
+    reasons = results["gate"]["reasons"]
+    said = headline(results)
+    return f"{said} Why not: {'; '.join(reasons)}." if reasons else said
+
+
+def headline(results: dict[str, Any]) -> str:
+    """Passed or not, and the figures of the primary measure."""
     gate = results["gate"]
     primary = gate["primary"]
     if primary not in results["base"]:
@@ -140,7 +159,27 @@ def verdict(results: dict[str, Any]) -> str:
     figures = f"{LABELS[primary].lower()}: {before} for the base, {after} for the tuned model"
     if gate["passed"]:
         return f"The tuned model beats its base beyond chance ({figures})."
-    return f"The tuned model does not pass: {'; '.join(gate['reasons'])} ({figures})."
+    return f"The tuned model does not pass ({figures})."
+
+
+def judge_sentence(results: dict[str, Any]) -> str:
+    """Who graded, and how far that can be trusted; empty where nobody did."""
+    if "judge" not in results:
+        return ""
+    name, found = results["judge"]["name"], results["judge"]["agreement"]
+    if not found or "macro_f1" not in found:
+        return (
+            f"Graded by {name}. How far it agrees with physicians was not measured: give it answers "
+            "that physicians have labelled (evaluation.judge.labels)."
+        )
+    share, f1 = found["share"], found["macro_f1"]
+    among = found.get("physicians")
+    two = f"; two physicians agree with each other in {among['value']:.0%}" if among else ""
+    return (
+        f"Graded by {name}. It agrees with physicians' labels in {share['value']:.0%} "
+        f"({share['ci'][0]:.0%} to {share['ci'][1]:.0%}), macro F1 {f1['value']:.2f} "
+        f"({f1['ci'][0]:.2f} to {f1['ci'][1]:.2f}), on {found['rows']} labelled answers{two}."
+    )
 
 
 def notes(results: dict[str, Any]) -> list[str]:
@@ -214,6 +253,58 @@ def _benchmark_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _tag_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rubric scores by theme and axis."""
+    return [
+        {
+            "benchmark": title,
+            "tag": tag.replace(":", ": ").replace("_", " "),
+            "n": one["n"],
+            **{who: f"{100 * one[who]:.1f}%" for who in ("base", "tuned")},
+        }
+        for title, found in results.get("benchmarks", {}).items()
+        for tag, one in found.get("by_tag", {}).items()
+    ]
+
+
+def _harness_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    def figure(one: dict[str, Any]) -> str:
+        error = f" ± {one['stderr']:.3f}" if one["stderr"] is not None else ""
+        return f"{one['value']:.3f}{error}"
+
+    return [
+        {
+            "task": task,
+            "metric": metric,
+            "n": sides["tuned"]["n"],
+            **{who: figure(sides[who]) for who in ("base", "tuned")},
+        }
+        for task, metrics in results.get("harness", {}).get("tasks", {}).items()
+        for metric, sides in metrics.items()
+    ]
+
+
+def _calibrations(results: dict[str, Any]) -> list[dict[str, str]]:
+    """A picture and a sentence for the test rows and for each benchmark with options."""
+    asked = {"the condition that an answer names first": results.get("calibration")}
+    for title, one in results.get("benchmarks", {}).items():
+        asked[f"the likeliest option of {title}"] = one.get("calibration")
+    found = []
+    for what, sides in asked.items():
+        known = {who: one for who, one in (sides or {}).items() if one}
+        if known:
+            errors = [
+                f"{who} {100 * one['ece']['value']:.0f} points "
+                f"({100 * one['ece']['ci'][0]:.0f} to {100 * one['ece']['ci'][1]:.0f}, n = {one['ece']['n']})"
+                for who, one in known.items()
+            ]
+            sentence = (
+                f"How sure it was of {what}. Mean distance from the line: {', '.join(errors)}."
+            )
+            found.append({"picture": reliability(known, what), "sentence": sentence})
+    return found
 
 
 def _slice_row(results: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:

@@ -50,20 +50,26 @@ class Speakers:
 
     def answers(self, who: Who, prompts: Sequence[list[int]], advance: Advance) -> list[Generated]:
         """One greedy answer per prompt, in the order of the prompts."""
-        longest = self._recipe.evaluation.max_new_tokens
-        keys = [key_of("answer", self._identities[who], prompt, longest) for prompt in prompts]
+        keys = [self.answer_key(who, prompt) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         found = self._kept(who, "answers", keys, prompts, order, advance)
         return [Generated(**value) for value in found]
 
     def losses(self, who: Who, items: Sequence[Example], advance: Advance) -> NDArray[np.float64]:
         """Loss in nats and number of tokens of every reference answer, (rows, 2)."""
-        keys = [
-            key_of("loss", self._identities[who], item.input_ids, item.labels) for item in items
-        ]
+        keys = [self.loss_key(who, item) for item in items]
         order = sorted(range(len(items)), key=lambda i: -len(items[i].input_ids))
         found = self._kept(who, "losses", keys, items, order, advance)
         return np.array(found, dtype=float).reshape(-1, 2)
+
+    def answer_key(self, who: Who, prompt: Sequence[int]) -> str:
+        """Under which an answer is kept, as the fields of ``Generated``."""
+        length = self._recipe.evaluation.max_new_tokens
+        return key_of("answer", self._identities[who], list(prompt), length)
+
+    def loss_key(self, who: Who, item: Example) -> str:
+        """Under which the loss in nats and the number of tokens of an example are kept."""
+        return key_of("loss", self._identities[who], item.input_ids, item.labels)
 
     def _kept(
         self,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb, exp, lgamma, log, log1p, sqrt
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ Z95 = 1.959963984540054
 Z80 = 0.8416212335729143
 _DRAWS_AT_A_TIME = 4_000_000
 """Numbers held at once while rows are drawn: 32 MB."""
+_DRAWS_KEPT = 12_000_000
+"""Of so many numbers, 96 MB, the draws are kept for the next metric."""
 
 
 @dataclass(frozen=True)
@@ -154,10 +157,21 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
 
 def _resampled(rows: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     """Sums over rows drawn with replacement, (RESAMPLES, k); one seed draws the same rows again."""
-    n, rng = len(rows), np.random.default_rng(seed)
+    n = len(rows)
+    if n * RESAMPLES <= _DRAWS_KEPT:
+        return _kept_draws(n, RESAMPLES, seed) @ rows
+    return np.concatenate([part.astype(float) @ rows for part in _draws(n, RESAMPLES, seed)])
+
+
+@lru_cache(maxsize=3)
+def _kept_draws(n: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """Drawing takes far longer than adding up, and every metric of the same rows draws the same."""
+    return np.concatenate([part.astype(float) for part in _draws(n, resamples, seed)])
+
+
+def _draws(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each of n rows is drawn, (some, n) at a time."""
+    rng = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_A_TIME // n)
-    sums = []
-    for start in range(0, RESAMPLES, step):
-        size = min(step, RESAMPLES - start)
-        sums.append(rng.multinomial(n, np.full(n, 1 / n), size=size).astype(float) @ rows)
-    return np.concatenate(sums)
+    for start in range(0, resamples, step):
+        yield rng.multinomial(n, np.full(n, 1 / n), size=min(step, resamples - start))

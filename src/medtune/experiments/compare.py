@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import cycle
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from medtune.errors import MedtuneError
-from medtune.evaluation.measure import LOWER_IS_BETTER
-from medtune.evaluation.report import LABELS, shown, verdict
+from medtune.evaluation.measure import LOWER_IS_BETTER, SAFETY
+from medtune.evaluation.pictures import curves_side_by_side, rate_bars
+from medtune.evaluation.report import LABELS, LEVEL_NAMES, RATES, shown, verdict
+from medtune.evaluation.wording import word_changes
 from medtune.run import Run, whole
+from medtune.training.callbacks import read_metrics
+
+_SAMPLES = 5
+_COLOURS = ("#0b6e63", "#8a8f98", "#b4632d", "#4059a6", "#7d4f8c")
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,12 @@ class Column:
     verdict: str
     fingerprint: str
     results: dict[str, Any]
+    card: dict[str, Any]
+    manifest: dict[str, Any]
+    log: list[dict[str, Any]]
+    """The lines of ``metrics.jsonl``."""
+    answers: dict[str, dict[str, str]]
+    """By test row: question, reference and the tuned model's answer."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,20 @@ class Comparison:
             found.append({"label": label, "cells": cells})
         return found
 
+    def samples(self, count: int) -> list[dict[str, Any]]:
+        """Questions that all runs answered, drawn at random, with every run's answer."""
+        shared = set.intersection(*(set(column.answers) for column in self.columns))
+        chosen = Random(0).sample(sorted(shared), min(count, len(shared)))
+        first = self.columns[0].answers
+        return [
+            {
+                "question": first[id]["question"],
+                "reference": first[id]["reference"],
+                "answers": [(column.name, column.answers[id]["tuned"]) for column in self.columns],
+            }
+            for id in chosen
+        ]
+
 
 def compare(runs: Sequence[Run]) -> Comparison:
     """Read the results of several runs.
@@ -74,19 +102,65 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
 
 def write_page(comparison: Comparison, path: Path) -> Path:
-    """Write the comparison as one self-contained HTML page."""
+    """Write the comparison as one self-contained HTML page, and its figures as Markdown beside it."""
+    sides = {one.name: one.results["tuned"] for one in comparison.columns}
+    logs = {one.name: one.log for one in comparison.columns if one.log}
+    values = {
+        "comparison": comparison,
+        "lines": comparison.lines(),
+        "samples": comparison.samples(_SAMPLES),
+        "safety": _safety(comparison),
+        "levels": LEVEL_NAMES,
+        "word_changes": word_changes,
+        "curves": curves_side_by_side(logs) if logs else "",
+        "bars": rate_bars(
+            sides,
+            {name: LABELS[name] for name in RATES},
+            dict(zip(sides, cycle(_COLOURS), strict=False)),
+        ),
+    }
+    for template, place in (("compare.html.j2", path), ("compare.md.j2", path.with_suffix(".md"))):
+        text = _rendered(template, values)
+        with whole(place) as part:
+            part.write_text(text, encoding="utf-8")
+    return path
+
+
+def _rendered(template: str, values: dict[str, Any]) -> str:
     from jinja2 import Environment
 
-    text = (
-        resources.files("medtune.experiments")
-        .joinpath("compare.html.j2")
-        .read_text(encoding="utf-8")
-    )
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
-    html = page.render(comparison=comparison, lines=comparison.lines())
-    with whole(path) as part:
-        part.write_text(html, encoding="utf-8")
-    return path
+    text = resources.files("medtune.experiments").joinpath(template).read_text(encoding="utf-8")
+    html = template.endswith(".html.j2")
+    made = Environment(autoescape=html, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    return made.render(**values)
+
+
+def _safety(comparison: Comparison) -> list[dict[str, Any]]:
+    """The measures of safety with the safety layer: what people would meet in each run."""
+    found: list[dict[str, Any]] = []
+    for name in SAFETY:
+        sides = [
+            c.results.get("deployed", {}).get("tuned", {}).get(name) for c in comparison.columns
+        ]
+        if any(sides):
+            cells = [
+                f"{shown(name, one['value'])} ({' to '.join(shown(name, b) for b in one['ci'])})"
+                if one
+                else "–"
+                for one in sides
+            ]
+            found.append({"label": LABELS[name], "cells": cells})
+    return found
+
+
+def _answers(run: Run) -> dict[str, dict[str, str]]:
+    from pyarrow import parquet
+
+    if not run.answers_file.exists():
+        return {}
+    columns = ["id", "question", "reference", "tuned"]
+    rows = parquet.read_table(run.answers_file, columns=columns).to_pylist()
+    return {str(row["id"]): row for row in rows}
 
 
 def _column(run: Run) -> Column:
@@ -115,4 +189,8 @@ def _column(run: Run) -> Column:
         verdict=verdict(results),
         fingerprint=card.get("fingerprint", run.name),
         results=results,
+        card=card,
+        manifest=run.read_json(run.manifest_file) if run.manifest_file.exists() else {},
+        log=read_metrics(run.metrics_file),
+        answers=_answers(run),
     )
