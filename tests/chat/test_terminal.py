@@ -197,7 +197,8 @@ def test_the_card_and_the_help(terminal: Terminal) -> None:
         assert said in shown
     terminal.type("/help\r")
     shown = terminal.until("/quit   ")
-    for name in "/new /retry /edit /system /card /save /load /model /base /help".split():
+    names = ("new", "retry", "edit", "system", "card", "save", "load", "model", "base", "help")
+    for name in [f"/{name}" for name in names]:
         assert f"\n{name} " in shown
 
 
