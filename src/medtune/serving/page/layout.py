@@ -154,43 +154,46 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
 
     def drawn(talks: Talks, where: str, searched: str) -> tuple[Any, ...]:
         """Everything that depends on which conversation is open."""
+        found = talks.found(searched)
+        listed = next((id for _, id in found if id == talks.open.id), None)
         return (
+            talks,
             talks.open.shown(),
             talking.card(talks, where),
-            gr.Radio(choices=talks.found(searched), value=talks.open.id),
+            gr.Radio(choices=found, value=listed),
         )
 
-    everything = [chat, shown_card, chosen]
+    everything = [state, chat, shown_card, chosen]
     known = [state, country, search]
 
-    def start(token: str) -> tuple[Any, ...]:
-        talks = Talks()
+    def start(token: str, talks: Talks | None) -> tuple[Any, ...]:
+        talks = talks or Talks()
         if token and service.store is not None:
             talks.load(service.store, token)
-        return talks, bool(talks.owner), *drawn(talks, service.country, "")
+        return bool(talks.owner), *drawn(talks, service.country, "")
 
     def ask(
         talks: Talks | None, where: str, searched: str, message: str,
         years: float | None, gender: str, expects: bool, takes: str,
     ) -> tuple[Any, ...]:  # fmt: skip
         about = Patient(years, gender or "", bool(expects), takes or "").sentence()
-        talks = _there(talks)
+        talks = talks or Talks()
         talking.ask(talks, message, about, where)
         return "", False, gr.Group(visible=False), *drawn(talks, where, searched)
 
     def reply(
         talks: Talks | None, where: str, searched: str, anew: bool
     ) -> Iterator[tuple[Any, ...]]:
-        talks = _there(talks)
+        talks = talks or Talks()
         try:
             for _ in talking.reply(talks, where, again=anew):
-                yield talks.open.shown(), gr.skip(), gr.skip()
+                yield gr.skip(), talks.open.shown(), gr.skip(), gr.skip()
         except MedtuneError as error:
             gr.Warning(str(error))
         yield drawn(talks, where, searched)
 
     def ask_again(talks: Talks | None, where: str, searched: str) -> tuple[Any, ...]:
-        talks = _there(talks)
+        talks = talks or Talks()
         talks.stop()
         question = talks.open.take_back()
         if question:
@@ -198,7 +201,7 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
         return True, *drawn(talks, where, searched)
 
     def take_back(talks: Talks | None, where: str, searched: str) -> tuple[Any, ...]:
-        talks = _there(talks)
+        talks = talks or Talks()
         talks.stop()
         return talks.open.take_back(), *drawn(talks, where, searched)
 
@@ -206,14 +209,14 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
         """A handler that does something to the conversations and draws them again."""
 
         def handler(talks: Talks | None, where: str, searched: str, *more: Any) -> Any:
-            talks = _there(talks)
+            talks = talks or Talks()
             does(talks, *more)
             return drawn(talks, where, searched)
 
         return handler
 
     def keep_or_not(talks: Talks | None, wanted: bool) -> str:
-        talks = _there(talks)
+        talks = talks or Talks()
         if service.store is None:
             return ""
         if wanted:
@@ -224,7 +227,7 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
 
     def rate(verdict: str) -> Any:
         def handler(talks: Talks | None, because: str = "", better: str = "") -> Any:
-            if talking.rate(_there(talks), verdict, because or "", better):
+            if talking.rate((talks or Talks()), verdict, because or "", better):
                 gr.Info("Thank you, it is noted.")
             else:
                 gr.Info("There is no answer to rate yet.")
@@ -234,7 +237,7 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
 
     def written(kind: str) -> Any:
         def handler(talks: Talks | None, where: str) -> tuple[str, str, str]:
-            talk = _there(talks).open
+            talk = (talks or Talks()).open
             conversation = talk.conversation(service.system)
             if kind == "json":
                 return to_json(conversation, model=service.name), "conversation.json", "text/json"
@@ -249,7 +252,7 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
     # Nothing of this is for programs; they have the API under /v1.
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     slow: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(start, owner, [state, keep, *everything], **quick)
+    page.load(start, [owner, state], [keep, *everything], **quick)
     about_you = [age, sex, pregnant, medicines]
     answers: list[Any] = []
     for trigger in (box.submit, send.click):
@@ -280,9 +283,9 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
         changed(lambda talks: talks.clear_all(service.store)), known, everything, **ending
     ).then(lambda: gr.Group(visible=False), None, really, **quick)
     rated = [why, reason, correction]
-    helpful.click(rate("up"), state, rated, **quick)
+    helpful.click(rate("up"), state, rated, **slow)
     unhelpful.click(lambda: gr.Group(visible=True), None, why, **quick)
-    tell.click(rate("down"), [state, reason, correction], rated, **quick)
+    tell.click(rate("down"), [state, reason, correction], rated, **slow)
     for button, kind in ((as_summary, "summary"), (as_markdown, "markdown"), (as_json, "json")):
         button.click(written(kind), [state, country], paper, **quick).then(
             None, paper, None, js=_SAVE
@@ -358,14 +361,6 @@ def _compare_tab(service: Service) -> None:
         )
     for key, button in votes.items():
         button.click(vote(key), state, [verdict, *row], queue=False, **hidden)
-
-
-def _there(talks: Talks | None) -> Talks:
-    import gradio as gr
-
-    if talks is None:
-        raise gr.Error("The server has started anew meanwhile; please load the page again.")
-    return talks
 
 
 def _escaped(text: str) -> str:
