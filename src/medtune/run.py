@@ -168,6 +168,10 @@ class Run:
         """The merged model for llama.cpp; ``kind`` is its quantisation, such as ``q8_0``."""
         return self.exports / f"{self.name}-{kind}.gguf"
 
+    def base_gguf_file(self, kind: str) -> Path:
+        """The untuned base for llama.cpp, to compare with."""
+        return self.exports / f"{self.name}-base-{kind}.gguf"
+
     @property
     def gguf_adapter(self) -> Path:
         """The adapter alone for llama.cpp, to be put on a GGUF of the base."""

@@ -11,7 +11,7 @@ from medtune.chat.consultation import Consultation
 from medtune.errors import MedtuneError
 
 _ICD10 = "http://hl7.org/fhir/sid/icd-10"
-_LEVELS = {
+URGENCY_WORDS = {
     "emergency": "Emergency: now",
     "urgent_same_day": "Today",
     "routine": "In the next days, if it does not settle",
@@ -23,7 +23,7 @@ _PRIORITY = {"emergency": "stat", "urgent_same_day": "urgent"}
 def to_markdown(consultation: Consultation) -> str:
     """One page to take to the doctor."""
     c = consultation
-    lines = ["# Summary for my doctor", "", f"**How urgent:** {_LEVELS[c.urgency]}", ""]
+    lines = ["# Summary for my doctor", "", f"**How urgent:** {URGENCY_WORDS[c.urgency]}", ""]
     if c.emergency_message:
         lines += [f"> {c.emergency_message}", ""]
     lines += ["## What was described", "", c.summary, ""]

@@ -12,6 +12,7 @@ from medtune.cli.demo import demo
 from medtune.cli.doctor import doctor
 from medtune.cli.evaluate import evaluate
 from medtune.cli.export import export
+from medtune.cli.feedback import feedback
 from medtune.cli.inspect import inspect
 from medtune.cli.plan import plan
 from medtune.cli.prepare import prepare
@@ -64,3 +65,4 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(audit, name="audit")
+app.add_typer(feedback, name="feedback")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +8,9 @@ import typer
 from medtune.cli.arguments import Country, EngineChoice, EngineModel, EngineUrl, RunName, Runs
 
 if TYPE_CHECKING:
-    from medtune.chat.conversation import Conversation
-    from medtune.chat.engines import Decoding, Engine
+    from collections.abc import Callable
+
+    from medtune.chat.engines import Engine
 
 
 def chat(
@@ -23,69 +23,42 @@ def chat(
     url: EngineUrl = "",
     model: EngineModel = "",
     country: Country = "",
+    history: Annotated[
+        Path | None, typer.Option(help="Keep what is typed in this file, for the arrow keys.")
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Talk to a tuned model in the terminal.  /new starts again, /quit leaves.
+    """Talk to a tuned model in the terminal.  /help lists the commands, /quit leaves.
 
     Example: medtune chat embedded-qlora
     """
-    from medtune.chat.conversation import Conversation
     from medtune.chat.engines import Decoding
-    from medtune.chat.engines.choose import open_engine
-    from medtune.chat.pipeline import DISCLAIMER
+    from medtune.chat.engines.choose import open_base, open_engine
+    from medtune.chat.terminal.session import Session
     from medtune.cli.arguments import run_for
-    from medtune.cli.output import converting, say
+    from medtune.cli.output import converting
 
-    chosen = run_for(run, runs, engine_name)
-    with converting() as advance:
-        engine = open_engine(chosen, engine_name, url=url, model=model, advance=advance)
-    system = (chosen.recipe().data.system or "") if chosen else ""
-    settings = Decoding(max_new_tokens, temperature)
-    conversation = Conversation(system)
-    say(f"{engine.name}. {DISCLAIMER}\n/new starts again, /quit leaves, Ctrl-C stops an answer.\n")
-    while True:
-        try:
-            message = input("you> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            say("")
-            return
-        match message:
-            case "":
-                continue
-            case "/quit" | "/exit":
-                return
-            case "/new":
-                conversation = Conversation(system)
-                say("A new conversation.\n")
-            case _ if message.startswith("/"):
-                say("There are /new and /quit.\n")
-            case _:
-                _reply(conversation, engine, settings, message, country)
+    def opened(name: str | None) -> tuple[Engine, str, Callable[[], Engine] | None]:
+        """The engine of a run, its instructions, and what opens its base."""
+        chosen = run_for(name, runs, engine_name)
+        with converting() as advance:
+            engine = open_engine(chosen, engine_name, url=url, model=model, advance=advance)
+        if chosen is None:
+            return engine, "", None
 
+        def base() -> Engine:
+            with converting() as advance:
+                return open_base(chosen, engine, advance=advance)
 
-def _reply(
-    conversation: Conversation, engine: Engine, settings: Decoding, message: str, country: str
-) -> None:
-    from threading import Event
+        return engine, chosen.recipe().data.system or "", base
 
-    from medtune.chat.pipeline import answer
-    from medtune.errors import MedtuneError
-
-    conversation.ask(message)
-    pieces: list[str] = []
-    stop = Event()
-    try:
-        for piece in answer(conversation, engine, settings, stop=stop, country=country):
-            pieces.append(piece)
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        stop.set()
-        print(" (stopped)", end="")
-    except MedtuneError as error:
-        print(error, end="")
-    print("\n")
-    if pieces:
-        conversation.answered("".join(pieces))
-    else:
-        conversation.take_back()
+    engine, system, base = opened(run)
+    Session(
+        engine,
+        Decoding(max_new_tokens, temperature),
+        system,
+        country,
+        open_base=base,
+        open_model=opened,
+        history=history,
+    ).run()

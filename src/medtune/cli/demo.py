@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,17 @@ def demo(
     say(f"\nDone in {time.perf_counter() - started:.0f} s. Talk to it: medtune chat {run.folder}")
     if no_serve:
         return
-    from medtune.serving.web import serve
+    from medtune.chat.engines.choose import open_base
+    from medtune.serving.server import serve
+    from medtune.serving.service import Service, adapter_of
+    from medtune.serving.store import Store
 
-    say(f"The web page: http://127.0.0.1:{port} - Ctrl-C ends it.")
-    serve(engine, settings, port=port)
+    service = Service(
+        engine,
+        settings,
+        adapter_of(run),
+        store=Store(runs / "feedback.sqlite"),
+        open_base=partial(open_base, run, engine),
+    )
+    say(f"The web page: http://127.0.0.1:{port}, the API under /v1 - Ctrl-C ends it.")
+    serve(service, port=port)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,15 @@ def serve(
     is_open: Annotated[
         bool, typer.Option("--open", help="No key, although others can reach the address.")
     ] = False,
+    store: Annotated[
+        Path | None, typer.Option(help="Feedback and kept conversations; RUNS/feedback.sqlite.")
+    ] = None,
+    no_store: Annotated[
+        bool, typer.Option("--no-store", help="Keep no feedback and no conversation.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare/--no-compare", help="Base against tuned on the page.")
+    ] = True,
     country: Country = "",
     runs: Runs = Path("runs"),
 ) -> None:
@@ -53,14 +63,18 @@ def serve(
 
     check_address(host, keys, is_open)
     from medtune.chat.engines import Decoding
-    from medtune.chat.engines.choose import open_engine
+    from medtune.chat.engines.choose import open_base, open_engine
     from medtune.serving.limits import Limits
     from medtune.serving.service import Service, adapter_of
+    from medtune.serving.store import Store
 
     with converting() as advance:
         engine = open_engine(
             chosen, engine_name, slots=slots, url=url, model=model, advance=advance
         )
+    open_base_of_run = None
+    if compare and chosen is not None:
+        open_base_of_run = partial(open_base, chosen, engine, slots=slots)
     service = Service(
         engine,
         Decoding(max_new_tokens),
@@ -74,6 +88,8 @@ def serve(
             tokens_per_minute=tokens_per_minute,
         ),
         keys,
+        store=None if no_store else Store(store or runs / "feedback.sqlite"),
+        open_base=open_base_of_run,
     )
     say(f"{engine.name} at http://{host}:{port}, the API under /v1 - Ctrl-C ends it.")
     serve_forever(service, host=host, port=port, page=page, origins=allow_origin or ())

@@ -56,11 +56,9 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     A base without a template gets a plain one.  A base without a padding token borrows one
     that never ends a turn, where it has one; padding is masked out of attention and loss.
     """
-    from transformers import AutoTokenizer
-
     folder = base_folder(section.base, section.revision)
     with quiet(), _readable(folder):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerBase = _tokenizer_class(folder).from_pretrained(folder)
     if section.chat_template != "auto":
         path = Path(section.chat_template)
         if not path.is_file():
@@ -74,6 +72,22 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """The tokenizer's class; the general one directly, where the base names no other.
+
+    ``AutoTokenizer`` loads PyTorch to find it, which takes longer than a first answer should.
+    """
+    file = folder / "tokenizer_config.json"
+    name = json.loads(file.read_bytes()).get("tokenizer_class") if file.is_file() else ""
+    if name in {"TokenizersBackend", "PreTrainedTokenizerFast"}:
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def load_base(section: ModelSection, *, cpu: bool = False) -> PreTrainedModel:

@@ -15,7 +15,15 @@ from medtune.run import Run, whole
 
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 # What preparing data, training and drawing reports need, but a chat does not.
-_NOT_FOR_CHAT = {"daft", "datasets", "matplotlib", "rouge-score", "sacrebleu", "trl"}
+_NOT_FOR_CHAT = {
+    "daft",
+    "datasets",
+    "matplotlib",
+    "prompt-toolkit",
+    "rouge-score",
+    "sacrebleu",
+    "trl",
+}
 
 
 def write_space(run: Run, adapter: str = "") -> Path:

@@ -15,17 +15,21 @@ from medtune.chat.pipeline import DISCLAIMER
 from medtune.serving.completions import completions
 from medtune.serving.consultations import consultations
 from medtune.serving.guard import Guard
+from medtune.serving.opinions import opinions
 from medtune.serving.problems import add_problems, problem
 from medtune.serving.service import Service
 
 
-def create_app(service: Service, origins: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    service: Service, origins: Sequence[str] = (), frames: Sequence[str] = ()
+) -> FastAPI:
     """The API of a served model, without the page.
 
     Args:
         service: the model and its limits.
         origins: web pages of other addresses that may call the API, such as
             ``https://clinic.example``; none by default.
+        frames: web pages of other addresses that may show this one in a frame.
     """
     app = FastAPI(
         title="Medtune",
@@ -47,6 +51,7 @@ def create_app(service: Service, origins: Sequence[str] = ()) -> FastAPI:
     add_problems(app, service)
     app.include_router(completions(service))
     app.include_router(consultations(service))
+    app.include_router(opinions(service))
 
     @app.get("/v1/models", summary="The model of this server")
     async def models() -> dict[str, Any]:
@@ -76,7 +81,7 @@ def create_app(service: Service, origins: Sequence[str] = ()) -> FastAPI:
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    app.add_middleware(Guard, service=service)
+    app.add_middleware(Guard, service=service, frames=frames)
     if origins:
         app.add_middleware(
             CORSMiddleware,

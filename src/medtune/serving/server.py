@@ -4,54 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
-from threading import Lock, Thread
+from threading import Thread
 from time import monotonic, sleep
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from medtune.chat.engines import Decoding, Engine
 from medtune.errors import MedtuneError
-from medtune.model.template import Message
 from medtune.serving.api import create_app
 from medtune.serving.keys import VARIABLE, Keys
 from medtune.serving.service import Service
-from medtune.serving.web import build_page, check_port, page_style
+from medtune.serving.web import build_page, check_port, look
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from socket import socket
-    from threading import Event
 
     from fastapi import FastAPI
 
 _THIS_MACHINE = {"127.0.0.1", "localhost", "::1"}
 _LONGEST_GOODBYE = 60.0  # seconds that running answers get to end
-
-
-class Watched:
-    """The engine as the page sees it, with a count of its running answers."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.name, self.context = engine.name, engine.context
-        self.running = 0
-        self._engine = engine
-        self._lock = Lock()
-
-    def count(self, messages: list[Message]) -> int:
-        return self._engine.count(messages)
-
-    def stream(
-        self, messages: list[Message], settings: Decoding, stop: Event | None = None
-    ) -> Iterator[str]:
-        with self._lock:
-            self.running += 1
-        try:
-            yield from self._engine.stream(messages, settings, stop)
-        finally:
-            with self._lock:
-                self.running -= 1
 
 
 class Server(uvicorn.Server):
@@ -60,10 +33,9 @@ class Server(uvicorn.Server):
     Meanwhile new questions get 503 with Retry-After, and ``/ready`` says so.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service, page: Watched | None) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
-        self._page = page
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         gate = self._service.gate
@@ -85,7 +57,7 @@ class Server(uvicorn.Server):
 
     def _is_busy(self) -> bool:
         gate = self._service.gate
-        return bool(gate.running or gate.waiting or (self._page and self._page.running))
+        return bool(gate.running or gate.waiting or self._service.page_engine.running)
 
 
 def build_server(
@@ -95,6 +67,7 @@ def build_server(
     port: int = 7860,
     page: bool = True,
     origins: Sequence[str] = (),
+    frames: Sequence[str] = (),
 ) -> Server:
     """The server, not started.
 
@@ -104,11 +77,11 @@ def build_server(
         port: of it.
         page: open the web page at ``/``, too.
         origins: web pages of other addresses that may call the API.
+        frames: web pages of other addresses that may show the page in a frame.
     """
-    app = create_app(service, origins)
-    watched = Watched(service.engine) if page else None
-    if watched is not None:
-        app = _with_page(app, watched, service)
+    app = create_app(service, origins, frames)
+    if page:
+        app = _with_page(app, service)
     config = uvicorn.Config(
         app,
         host=host,
@@ -119,7 +92,7 @@ def build_server(
         # Running answers have ended by now; what is left are idle pages.
         timeout_graceful_shutdown=2,
     )
-    return Server(config, service, watched)
+    return Server(config, service)
 
 
 def serve(
@@ -129,6 +102,7 @@ def serve(
     port: int = 7860,
     page: bool = True,
     origins: Sequence[str] = (),
+    frames: Sequence[str] = (),
 ) -> None:
     """Start API and page and stay until Ctrl-C or SIGTERM.
 
@@ -137,7 +111,7 @@ def serve(
     """
     check_port(host, port)
     try:
-        build_server(service, host=host, port=port, page=page, origins=origins).run()
+        build_server(service, host=host, port=port, page=page, origins=origins, frames=frames).run()
     except KeyboardInterrupt:  # uvicorn passes the signal on once it has stopped
         pass
     finally:
@@ -159,21 +133,18 @@ def check_address(host: str, keys: Keys, is_open: bool) -> None:
     )
 
 
-def _with_page(app: FastAPI, engine: Watched, service: Service) -> FastAPI:
+def _with_page(app: FastAPI, service: Service) -> FastAPI:
     import gradio as gr
 
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    page = build_page(engine, service.settings, service.system, service.country)
-    page.queue(default_concurrency_limit=service.limits.slots, max_size=service.limits.waiting)
+    page = build_page(service)
     sign_in: dict[str, Any] = {}
     if service.keys:
         sign_in = {
             "auth": lambda _, key: service.keys.owner(key) is not None,
             "auth_message": "Any name; the password is your API key.",
         }
-    return gr.mount_gradio_app(
-        app, page, path="/", css=page_style(), footer_links=[], run_history=False, **sign_in
-    )
+    return gr.mount_gradio_app(app, page, path="/", run_history=False, **look(), **sign_in)
 
 
 def stop(server: Server) -> None:

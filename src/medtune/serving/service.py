@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -14,6 +15,8 @@ from medtune.safety.audit import AuditLog
 from medtune.serving.keys import Keys
 from medtune.serving.limits import Gate, Limits, Rate
 from medtune.serving.metrics import Metrics
+from medtune.serving.store import Store
+from medtune.serving.watched import Watched
 
 
 @dataclass
@@ -29,6 +32,8 @@ class Service:
         limits: what clients may ask for.
         keys: without any, the API is open.
         audit: where answers are recorded.
+        store: where feedback, votes and kept conversations go; without one the page offers none.
+        open_base: gives the untuned base to compare with; called at the first comparison.
     """
 
     engine: Engine
@@ -39,10 +44,13 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     keys: Keys = field(default_factory=Keys)
     audit: AuditLog | None = None
+    store: Store | None = None
+    open_base: Callable[[], Engine] | None = None
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.limits)
         self.metrics = Metrics(self.gate)
+        self.page_engine = Watched(self.engine)
         self.requests = Rate(self.limits.requests_per_minute)
         self.tokens = Rate(self.limits.tokens_per_minute)
 

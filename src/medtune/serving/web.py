@@ -1,118 +1,67 @@
-"""The web page: a chat with a disclaimer, examples, stop and clear."""
+"""The page's address: its look, and the page alone without the API."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from threading import Event
+from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from medtune.chat.conversation import Conversation
-from medtune.chat.engines import Decoding, Engine
-from medtune.chat.pipeline import DISCLAIMER, answer
 from medtune.errors import MedtuneError
+from medtune.serving.page.layout import build
+from medtune.serving.service import Service
 
 if TYPE_CHECKING:
     import gradio as gr
 
-EXAMPLES = (
-    "I have a burning feeling behind the breastbone and it is worse when I lie down after supper.",
-    "My left big toe has been red, hot and very painful since last night. Which doctor should I see?",
-    "I have had itchy, watery eyes and sneezing fits for two weeks. What can I do?",
-    "What is a migraine and what helps against it?",
-)
-_STYLE = """
-footer {display: none !important}
-#disclaimer {border-left: 4px solid #b7791f; padding: .5rem .9rem; background: var(--background-fill-secondary)}
-"""
 
-
-def build_page(
-    engine: Engine, settings: Decoding, system: str = "", country: str = ""
-) -> gr.Blocks:
-    """The page as a Gradio app, not started."""
-    import gradio as gr
-
-    def ask(message: str, history: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-        if not message.strip():
-            return message, history
-        return "", [*history, {"role": "user", "content": message.strip()}]
-
-    def reply(history: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-        if not history or history[-1]["role"] != "user":
-            yield history
-            return
-        conversation = Conversation(system, [_turn(turn) for turn in history])
-        stop, text = Event(), ""
-        try:
-            for piece in answer(conversation, engine, settings, stop=stop, country=country):
-                text += piece
-                if text.strip():  # until then the page shows that the model is thinking
-                    shown = _with_bold_headings(text)
-                    yield [*history, {"role": "assistant", "content": shown}]
-        except MedtuneError as error:
-            yield [*history, {"role": "assistant", "content": str(error)}]
-        finally:
-            stop.set()  # Gradio closes this generator when the person presses Stop or leaves
-
-    with gr.Blocks(title="Medtune", analytics_enabled=False) as page:
-        gr.Markdown(f"# Medtune\nYou are talking to **{engine.name}**.")
-        gr.Markdown(DISCLAIMER, elem_id="disclaimer")
-        chat = gr.Chatbot(
-            label="Conversation",
-            height="55vh",
-            placeholder="Describe your symptoms: what, since when, how old you are.",
-            sanitize_html=True,
-        )
-        with gr.Row():
-            box = gr.Textbox(
-                label="Your message",
-                placeholder="For example: I have had a sore throat for three days.",
-                lines=1,
-                max_lines=6,
-                max_length=8000,
-                scale=5,
-                autofocus=True,
-            )
-            send = gr.Button("Send", variant="primary", scale=1, min_width=80)
-        with gr.Row():
-            stop_button = gr.Button("Stop", variant="stop")
-            clear = gr.Button("Clear")
-        gr.Examples([[text] for text in EXAMPLES], inputs=box, label="Examples")
-        started: list[Any] = [
-            trigger(ask, [box, chat], [box, chat], queue=False).then(reply, chat, chat)
-            for trigger in (box.submit, send.click)
-        ]
-        stop_button.click(None, cancels=started)
-        # In this order: a piece of the answer that is still on its way must not undo the clearing.
-        clear.click(None, cancels=started).then(lambda: ([], ""), None, [chat, box], queue=False)
+def build_page(service: Service) -> gr.Blocks:
+    """The page with its queue, not started: as many answers at a time as there are slots."""
+    page = build(service)
+    page.queue(default_concurrency_limit=service.limits.slots, max_size=service.limits.waiting)
     return page
 
 
-def page_style() -> str:
-    """The page's CSS."""
-    return _STYLE
+@cache
+def look() -> dict[str, Any]:
+    """Theme and style, for whatever starts the page.  Nothing is loaded from elsewhere."""
+    import gradio as gr
+
+    fonts = ["ui-sans-serif", "system-ui", "sans-serif"]
+    theme = gr.themes.Default(
+        primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"]
+    ).set(
+        button_primary_background_fill="#0f766e",
+        button_primary_background_fill_hover="#115e59",
+        button_primary_background_fill_dark="#0f766e",
+        button_primary_text_color="#ffffff",
+        button_cancel_background_fill="#b91c1c",
+        button_cancel_background_fill_hover="#991b1b",
+        button_cancel_text_color="#ffffff",
+        # Contrasts of 4.5 and more, which the theme's own greys do not have.
+        color_accent="#0f766e",
+        body_text_color_subdued="#475569",
+        body_text_color_subdued_dark="#cbd5e1",
+        block_info_text_color="#475569",
+        block_info_text_color_dark="#cbd5e1",
+        input_placeholder_color="#64748b",
+        input_placeholder_color_dark="#94a3b8",
+    )
+    css = resources.files("medtune.serving.page").joinpath("style.css").read_text("utf-8")
+    return {"theme": theme, "css": css, "footer_links": []}
 
 
-def serve(
-    engine: Engine,
-    settings: Decoding,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    system: str = "",
-    country: str = "",
-) -> None:
+def launch(service: Service, *, host: str = "127.0.0.1", port: int = 7860) -> None:
     """Start the page alone, without the API, and stay until Ctrl-C.
+
+    For places that start Gradio apps themselves, such as a Space with a lent GPU.
 
     Raises:
         MedtuneError: the port is taken.
     """
     check_port(host, port)
-    page = build_page(engine, settings, system, country)
-    page.queue(default_concurrency_limit=1, max_size=16)
-    page.launch(
-        server_name=host, server_port=port, quiet=True, show_error=True, css=_STYLE, share=False
+    build_page(service).launch(
+        server_name=host, server_port=port, quiet=True, show_error=True, share=False, **look()
     )
 
 
@@ -125,19 +74,3 @@ def check_port(host: str, port: int) -> None:
             raise MedtuneError(
                 f"{host}:{port} cannot be used ({error.strerror}); choose another with --port."
             ) from None
-
-
-def _turn(turn: dict[str, Any]) -> dict[str, str]:
-    """A turn of the chatbot as a message; its text may stand in a list of parts."""
-    content = turn["content"]
-    if isinstance(content, list):
-        content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
-    return {"role": turn["role"], "content": str(content).replace("**", "")}
-
-
-def _with_bold_headings(text: str) -> str:
-    from medtune.embedded.consultations import SECTIONS
-
-    for heading in SECTIONS:
-        text = text.replace(f"{heading}:", f"**{heading}:**")
-    return text

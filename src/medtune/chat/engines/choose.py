@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 from medtune.chat.engines import Engine
 from medtune.run import Run
 
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' own Linux
 EngineName = Literal["auto", "transformers", "llamacpp", "openai"]
 
 
@@ -47,10 +50,50 @@ def open_engine(
     return transformers.open_engine(run)
 
 
-def _suits_llamacpp(run: Run) -> bool:
-    import torch
+def open_base(
+    run: Run,
+    tuned: Engine,
+    *,
+    slots: int = 1,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Engine:
+    """The untuned base of a run, run as its tuned model is, so that they differ in the tuning alone.
 
+    Args:
+        run: trained.
+        tuned: the engine of its tuned model, as ``open_engine`` gave it.
+        slots: answers at a time, where the engine can.
+        advance: told how much of the base is converted on llama.cpp's first use.
+
+    Raises:
+        MedtuneError: the base cannot be loaded.
+    """
+    from medtune.chat.engines import llamacpp, transformers
+
+    if isinstance(tuned, llamacpp.LlamaCppEngine):
+        return llamacpp.open_base(run, slots=slots, advance=advance)
+    name = f"{run.name}, untuned base"
+    if isinstance(tuned, transformers.TransformersEngine):
+        base = tuned.without_adapter(name)
+        if base is not None:
+            return base
+    section = run.recipe().model
+    return transformers.TransformersEngine(
+        transformers.load_base(section), transformers.load_tokenizer(section), name
+    )
+
+
+def _suits_llamacpp(run: Run) -> bool:
     from medtune.chat.engines.llamacpp import is_installed
     from medtune.model.gguf.export import is_supported
 
-    return not torch.cuda.is_available() and is_installed() and is_supported(run)
+    return not _has_gpu() and is_installed() and is_supported(run)
+
+
+def _has_gpu() -> bool:
+    """Whether PyTorch has one; it is not loaded, for seconds, where Linux has no driver at all."""
+    if sys.platform == "linux" and not any(Path(driver).exists() for driver in _DRIVERS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()

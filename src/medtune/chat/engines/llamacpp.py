@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medtune.chat.engines import Decoding, Ended
 from medtune.errors import MedtuneError
-from medtune.model.gguf.export import context_of, gguf_of
+from medtune.model.gguf.export import base_gguf_of, context_of, gguf_of
 from medtune.model.gguf.quantize import Quantization
 from medtune.model.load import load_tokenizer
 from medtune.model.template import Message, prompt_ids
@@ -121,6 +121,24 @@ def open_engine(
     file = gguf_of(run, kind, advance)
     tokenizer = load_tokenizer(run.recipe().model)
     return LlamaCppEngine(file, tokenizer, run.name, context_of(run), slots)
+
+
+def open_base(
+    run: Run,
+    *,
+    kind: Quantization = "q8_0",
+    slots: int = 1,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> LlamaCppEngine:
+    """The engine of a run's untuned base, with the weights stored as those of the tuned model.
+
+    Raises:
+        MedtuneError: llama.cpp cannot run the base.
+    """
+    _library()
+    file = base_gguf_of(run, kind, advance)
+    tokenizer = load_tokenizer(run.recipe().model)
+    return LlamaCppEngine(file, tokenizer, f"{run.name}, untuned base", context_of(run), slots)
 
 
 def is_installed() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import nullcontext
 from queue import Empty
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,21 @@ class TransformersEngine:
         self._model = model
         self._tokenizer = tokenizer
         self._busy = Lock()
+        self._adapter_on = True
+
+    def without_adapter(self, name: str) -> TransformersEngine | None:
+        """The base under the adapter as an engine of its own, on the same weights.
+
+        It waits while this one answers, and the other way round.
+
+        Returns:
+            None where there is no adapter to leave out.
+        """
+        if not hasattr(self._model, "disable_adapter"):
+            return None
+        base = TransformersEngine(self._model, self._tokenizer, name)
+        base._busy, base._adapter_on = self._busy, False
+        return base
 
     def count(self, messages: list[Message]) -> int:
         return len(prompt_ids(self._tokenizer, messages))
@@ -108,7 +124,8 @@ class TransformersEngine:
             sampling["logits_processor"] = LogitsProcessorList([mask])
         if settings.seed is not None:
             torch.manual_seed(settings.seed)
-        with torch.inference_mode():
+        without = nullcontext() if self._adapter_on else self._model.disable_adapter()
+        with torch.inference_mode(), without:
             output = self._model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),

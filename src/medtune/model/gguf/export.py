@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from medtune.model.gguf.architecture import architecture
 from medtune.model.gguf.quantize import Quantization
 from medtune.model.gguf.vocabulary import vocabulary
 from medtune.model.gguf.write import write_gguf, write_gguf_adapter
-from medtune.model.load import base_folder, load_tokenizer, trained_folder
+from medtune.model.load import base_folder, load_base, load_tokenizer, trained_folder
 from medtune.model.merge import MergeDtype, merge
 from medtune.run import Run
 
@@ -31,7 +32,7 @@ def gguf_of(run: Run, kind: Quantization, advance: Progress = lambda done, total
     """
     trained = trained_folder(run)
     path = run.gguf_file(kind)
-    if path.exists() and path.stat().st_mtime >= _newest(trained):
+    if _is_made(trained, path):
         return path
     refuse_unsupported(run)
     model, tokenizer = merge(run, merge_dtype(kind))
@@ -40,6 +41,25 @@ def gguf_of(run: Run, kind: Quantization, advance: Progress = lambda done, total
     return write_gguf(
         model, tokenizer, path, kind, name=run.name, description=about, advance=advance
     )
+
+
+def base_gguf_of(
+    run: Run, kind: Quantization, advance: Progress = lambda done, total: None
+) -> Path:
+    """The run's untuned base as GGUF, stored as the tuned model is; written unless it is there.
+
+    Raises:
+        MedtuneError: llama.cpp cannot run the base.
+    """
+    path, section = run.base_gguf_file(kind), run.recipe().model
+    if path.exists() and path.stat().st_mtime >= run.recipe_file.stat().st_mtime:
+        return path
+    refuse_unsupported(run)
+    plain = section.model_copy(update={"quantization": "none", "dtype": merge_dtype(kind)})
+    return write_gguf(
+        load_base(plain, cpu=True), load_tokenizer(section), path, kind,
+        name=f"{run.name} base", description=f"{section.base}, untuned", advance=advance,
+    )  # fmt: skip
 
 
 def merge_dtype(kind: Quantization) -> MergeDtype:
@@ -75,6 +95,8 @@ def refuse_unsupported(run: Run) -> None:
 def is_supported(run: Run) -> bool:
     """Whether llama.cpp can run the run's model."""
     try:
+        if _is_made(trained_folder(run), run.gguf_file("q8_0")):
+            return True  # without a look at the configuration, which loads PyTorch
         refuse_unsupported(run)
     except MedtuneError:
         return False
@@ -83,7 +105,15 @@ def is_supported(run: Run) -> bool:
 
 def context_of(run: Run) -> int:
     """Tokens of prompt and answer together that the run's model was made for."""
-    return _config(run).max_position_embeddings
+    section = run.recipe().model
+    file = base_folder(section.base, section.revision) / "config.json"
+    # The plain file where it says so, since transformers' reader loads PyTorch.
+    said = json.loads(file.read_bytes()).get("max_position_embeddings")
+    return said if isinstance(said, int) else _config(run).max_position_embeddings
+
+
+def _is_made(trained: Path, path: Path) -> bool:
+    return path.exists() and path.stat().st_mtime >= _newest(trained)
 
 
 def _config(run: Run) -> Any:

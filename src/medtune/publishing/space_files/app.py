@@ -17,7 +17,9 @@ from medtune.chat.engines import Decoding
 from medtune.chat.engines.choose import open_engine
 from medtune.publishing.pull import PREFIX, run_from_hub, with_own_template
 from medtune.run import Run
-from medtune.serving.web import serve
+from medtune.serving.server import serve
+from medtune.serving.service import Service, adapter_of
+from medtune.serving.web import launch
 
 ADAPTER = os.environ.get("ADAPTER", "{{ADAPTER}}")
 HERE = Path(__file__).parent
@@ -41,14 +43,19 @@ def main() -> None:
     recipe = run.recipe()
     engine = open_engine(run)
     engine.name = recipe.name
-    serve(
+    service = Service(
         OnLentGPU(engine) if spaces else engine,
         Decoding(recipe.evaluation.max_new_tokens),
-        host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"),
-        port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
-        system=recipe.data.system or "",
-        country=os.environ.get("COUNTRY", ""),
+        adapter_of(run),
+        recipe.data.system or "",
+        os.environ.get("COUNTRY", ""),
     )
+    host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
+    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    if spaces:  # ZeroGPU prepares itself when Gradio is launched
+        launch(service, host=host, port=port)
+    else:  # with the API beside the page, which huggingface.co shows in a frame
+        serve(service, host=host, port=port, frames=["https://huggingface.co"])
 
 
 if __name__ == "__main__":
