@@ -14,7 +14,7 @@ from pathlib import Path
 
 from medtune.safety.phrases import FILLER, Element, Near, Phrase, expanded, parse, variants
 from medtune.safety.source import Row, read_rows
-from medtune.safety.spelling import Spelling
+from medtune.safety.spelling import Spelling, ordinary_words
 from medtune.safety.text import Words
 
 MOST_ANCHORS = 12_000
@@ -84,8 +84,7 @@ class Lexicon:
         self._check()
         self._order()
         known = self._known_words()
-        never = {str(row.value) for file in files for row in read_rows(file, "not_typing_errors")}
-        self._spelling = Spelling(known | set(self._written), {w for n in never for w in n.split()})
+        self._spelling = Spelling(known | set(self._written), ordinary_words())
         self._prefixes = {
             word[:-1] for c in self.concepts.values() for word in _words_of(c) if word.endswith("*")
         }
