@@ -108,18 +108,18 @@ class Lexicon:
         seen: set[str] = set()
         if twice := next((str(line) for i, line in enumerate(lines) if line in lines[:i]), None):
             raise row.wrong(f"{row.key} has “{twice}” twice.")
-        for text in (choice for line in lines for choice in expanded(str(line))):
-            if text in seen:
-                continue
-            seen.add(text)
-            try:
+        try:
+            for text in (choice for line in lines for choice in expanded(str(line))):
+                if text in seen:
+                    continue
+                seen.add(text)
                 parsed = parse(text)
-            except ValueError as error:
-                raise row.wrong(f"in {row.key}: {error}.") from None
-            if isinstance(parsed, Phrase):
-                concept.phrases += variants(parsed)
-                continue
-            concept.nears.append((self._parts(concept, parsed), parsed.within))
+                if isinstance(parsed, Phrase):
+                    concept.phrases += variants(parsed)
+                    continue
+                concept.nears.append((self._parts(concept, parsed), parsed.within))
+        except ValueError as error:
+            raise row.wrong(f"in {row.key}: {error}.") from None
 
     def _parts(self, concept: _Concept, near: Near) -> tuple[str, ...]:
         names: list[str] = []
