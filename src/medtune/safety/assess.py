@@ -53,6 +53,8 @@ class Rulebook:
     measures: Measures
     rules: Ruleset
     background: frozenset[str]
+    against: frozenset[str]
+    """Concepts that never speak for a rule."""
     calm: tuple[Calm, ...]
 
     def read(self, words: Words) -> Reading:
@@ -73,8 +75,16 @@ def rulebook() -> Rulebook:
     [version] = read_rows(RULES_FOLDER / "context.yaml", "version")
     background = {str(row.value) for row in read_rows(RULES_FOLDER / "context.yaml", "background")}
     calm = load_calm(RULES_FOLDER / "context.yaml", lexicon, rules)
+    ruleset = Ruleset(rules)
+    said = {concept for row in calm for concept in row.when}
     return Rulebook(
-        str(version.value), lexicon, measures, Ruleset(rules), frozenset(background), tuple(calm)
+        str(version.value),
+        lexicon,
+        measures,
+        ruleset,
+        frozenset(background),
+        ruleset.against | said,
+        tuple(calm),
     )
 
 
@@ -91,7 +101,7 @@ def assess(messages: Sequence[str] | str, country: str = "") -> Assessment:
     reading = book.read(words)
     fired: list[Fired] = []
     if reading.hits:
-        findings = Findings(reading, book.background)
+        findings = Findings(reading, book.background, book.against)
         fired = calmed(findings.fire(book.rules), findings, book.calm)
     return _assessment(book, reading, fired, owners, country)
 

@@ -135,10 +135,16 @@ _NEUTRAL = FILLER | {
 
 
 class Context:
-    """The scopes of one message."""
+    """The scopes of one message.
 
-    def __init__(self, reading: Reading) -> None:
+    Args:
+        reading: the message.
+        against: concepts that only ever speak against a rule; a "no" in them is still a denial.
+    """
+
+    def __init__(self, reading: Reading, against: frozenset[str] = frozenset()) -> None:
         self._reading = reading
+        self._against = against
         words = reading.words
         self._sentences = words.sentences
         self._breaks = words.breaks
@@ -201,7 +207,7 @@ class Context:
 
     def _consumed(self) -> set[int]:
         """Places of negations that belong to a finding, or deny something else."""
-        own = {*CUES} - {NO_NEGATION}
+        own = ({*CUES} | self._against) - {NO_NEGATION}
         cues = self._places(LIST_NEGATION) | self._places(SHORT_NEGATION)
         return {
             place
@@ -218,7 +224,7 @@ class Context:
         if len(at) == 1:
             return False
         if k + 1 == len(at):
-            return True
+            return at[k - 1] + 1 == at[k] and not self._breaks[at[k]]
         return all(self._words[i] in _NEUTRAL for i in range(at[k] + 1, at[k + 1]))
 
     def _scope_end(self, start: int, consumed: set[int]) -> int:

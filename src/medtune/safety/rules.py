@@ -65,7 +65,16 @@ class Rule:
 
     @property
     def concepts(self) -> set[str]:
-        asked = [*self.all, *(term for term, _ in self.points), self.unless, self.not_as]
+        return self.speaks_for | self.speaks_against
+
+    @property
+    def speaks_for(self) -> set[str]:
+        asked = [*self.all, *(term for term, number in self.points if number > 0)]
+        return {concept for term in asked for concept in term}
+
+    @property
+    def speaks_against(self) -> set[str]:
+        asked = [self.unless, self.not_as, *(term for term, number in self.points if number < 0)]
         return {concept for term in asked for concept in term}
 
 
@@ -201,6 +210,10 @@ class Ruleset:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
+        speak_for = {concept for rule in rules for concept in rule.speaks_for}
+        against = {concept for rule in rules for concept in rule.speaks_against}
+        self.against = frozenset(against - speak_for)
+        """Concepts that only ever speak against a rule."""
         self._asking: dict[str, list[int]] = {}
         for number, rule in enumerate(rules):
             # The entry with the fewest concepts rules out most messages.
@@ -223,12 +236,18 @@ class Findings:
     Args:
         reading: the message.
         background: concepts that say who is ill or what else is known, and not what happens.
+        against: concepts that only ever speak against a rule.
     """
 
-    def __init__(self, reading: Reading, background: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        background: frozenset[str] = frozenset(),
+        against: frozenset[str] = frozenset(),
+    ) -> None:
         self.reading = reading
         self._background = background
-        self._context = Context(reading)
+        self._context = Context(reading, against)
         self._against: dict[str, list[tuple[Hit, set[str]]]] = {}
 
     def counting(self, concept: str, even_if: frozenset[str] = frozenset()) -> list[Hit]:
