@@ -44,7 +44,7 @@ class Spelling:
         best = self._nearest(word)
         if best:
             return (best,)
-        for cut in range(3, len(word) - 2):
+        for cut in range(4, len(word) - 3):
             left, right = word[:cut], word[cut:]
             if left in self._known and right in self._known and len(word) >= 8:
                 return (left, right)
