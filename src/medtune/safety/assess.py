@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from medtune.safety.calm import Calm, calmed, load_calm
 from medtune.safety.lexicon import Hit, Lexicon, Reading
 from medtune.safety.measures import Measures
 from medtune.safety.replies import REPLIES, reply
@@ -52,6 +53,9 @@ class Rulebook:
     measures: Measures
     rules: Ruleset
     background: frozenset[str]
+    against: frozenset[str]
+    """Concepts that never speak for a rule."""
+    calm: tuple[Calm, ...]
 
     def read(self, words: Words) -> Reading:
         return self.lexicon.read(words, self.measures.find)
@@ -70,7 +74,18 @@ def rulebook() -> Rulebook:
     rules = load_rules(files, lexicon, REPLIES)
     [version] = read_rows(RULES_FOLDER / "context.yaml", "version")
     background = {str(row.value) for row in read_rows(RULES_FOLDER / "context.yaml", "background")}
-    return Rulebook(str(version.value), lexicon, measures, Ruleset(rules), frozenset(background))
+    calm = load_calm(RULES_FOLDER / "context.yaml", lexicon, rules)
+    ruleset = Ruleset(rules)
+    said = {concept for row in calm for concept in row.when}
+    return Rulebook(
+        str(version.value),
+        lexicon,
+        measures,
+        ruleset,
+        frozenset(background),
+        ruleset.against | said,
+        tuple(calm),
+    )
 
 
 def assess(messages: Sequence[str] | str, country: str = "") -> Assessment:
@@ -84,7 +99,10 @@ def assess(messages: Sequence[str] | str, country: str = "") -> Assessment:
     book = rulebook()
     words, owners = _joined(texts)
     reading = book.read(words)
-    fired = Findings(reading, book.background).fire(book.rules) if reading.hits else []
+    fired: list[Fired] = []
+    if reading.hits:
+        findings = Findings(reading, book.background, book.against)
+        fired = calmed(findings.fire(book.rules), findings, book.calm)
     return _assessment(book, reading, fired, owners, country)
 
 
@@ -109,21 +127,21 @@ def _joined(texts: Sequence[str]) -> tuple[Words, list[int]]:
 def _assessment(
     book: Rulebook, reading: Reading, fired: list[Fired], owners: list[int], country: str
 ) -> Assessment:
-    levels = [LEVELS.index(f.rule.level) for f in fired if f.rule.level != "decline"]
+    levels = [LEVELS.index(f.level) for f in fired if f.level != "decline"]
     # A message that no rule knows is routine; only a rule may call it less.
     urgency = LEVELS[max(levels)] if levels else "routine"
     first = urgency
-    if urgency != "emergency" and any(f.rule.level == "decline" for f in fired):
+    if urgency != "emergency" and any(f.level == "decline" for f in fired):
         first = "decline"
-    ordered = sorted(fired, key=lambda f: f.rule.level != first)
-    replies = [f.rule.reply for f in ordered if f.rule.level == first]
+    ordered = sorted(fired, key=lambda f: f.level != first)
+    replies = [f.reply for f in ordered if f.level == first]
     return Assessment(
         urgency,
         tuple(f.rule.id for f in ordered),
-        tuple(dict.fromkeys(f.rule.category for f in ordered if f.rule.level == first)),
+        tuple(dict.fromkeys(f.rule.category for f in ordered if f.level == first)),
         tuple(span for f in ordered for hit in f.hits for span in _spans(reading, f, hit, owners)),
         reply(replies, country, ordered[0].rule.category) if replies else "",
-        any(f.rule.reply.startswith("decline") and f.rule.level == first for f in fired),
+        any(f.reply.startswith("decline") and f.level == first for f in fired),
         book.version,
     )
 

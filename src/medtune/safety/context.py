@@ -7,6 +7,7 @@ The cues are concepts of ``context.yaml``.  A cue that is part of a finding ("ca
 from __future__ import annotations
 
 from medtune.safety.lexicon import Hit, Reading
+from medtune.safety.phrases import FILLER
 from medtune.safety.text import PAUSE
 
 LIST_NEGATION = "cue_negation"
@@ -97,12 +98,53 @@ _JOINING = frozenset(
     ]
 )
 
+# Between a "not" and what it denies these change nothing.
+_NEUTRAL = FILLER | {
+    "able",
+    "be",
+    "been",
+    "being",
+    "can",
+    "done",
+    "full",
+    "get",
+    "getting",
+    "got",
+    "had",
+    "has",
+    "have",
+    "he",
+    "her",
+    "him",
+    "i",
+    "it",
+    "me",
+    "properly",
+    "she",
+    "single",
+    "taken",
+    "taking",
+    "they",
+    "to",
+    "want",
+    "wanted",
+    "wanting",
+    "wants",
+    "you",
+}
+
 
 class Context:
-    """The scopes of one message."""
+    """The scopes of one message.
 
-    def __init__(self, reading: Reading) -> None:
+    Args:
+        reading: the message.
+        against: concepts that only ever speak against a rule; a "no" in them is still a denial.
+    """
+
+    def __init__(self, reading: Reading, against: frozenset[str] = frozenset()) -> None:
         self._reading = reading
+        self._against = against
         words = reading.words
         self._sentences = words.sentences
         self._breaks = words.breaks
@@ -165,16 +207,25 @@ class Context:
 
     def _consumed(self) -> set[int]:
         """Places of negations that belong to a finding, or deny something else."""
-        own = {*CUES} - {NO_NEGATION}
+        own = ({*CUES} | self._against) - {NO_NEGATION}
         cues = self._places(LIST_NEGATION) | self._places(SHORT_NEGATION)
         return {
             place
             for name, hits in self._reading.hits.items()
             if name not in own and name.split("/")[0] not in own
             for hit in hits
-            for place in hit.at
-            if place in cues and (len(hit.at) > 1 or name == NO_NEGATION)
+            for k, place in enumerate(hit.at)
+            if place in cues and (name == NO_NEGATION or self._belongs(hit.at, k))
         }
+
+    def _belongs(self, at: tuple[int, ...], k: int) -> bool:
+        """Whether a negation is said of the next word of a finding: "not been breathing" is a
+        finding, "no trouble breathing" is none."""
+        if len(at) == 1:
+            return False
+        if k + 1 == len(at):
+            return at[k - 1] + 1 == at[k] and not self._breaks[at[k]]
+        return all(self._words[i] in _NEUTRAL for i in range(at[k] + 1, at[k + 1]))
 
     def _scope_end(self, start: int, consumed: set[int]) -> int:
         """How far a cue reaches: to a but, a new subject after a pause, or the sentence's end."""

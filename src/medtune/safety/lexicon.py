@@ -14,7 +14,7 @@ from pathlib import Path
 
 from medtune.safety.phrases import FILLER, Element, Near, Phrase, expanded, parse, variants
 from medtune.safety.source import Row, read_rows
-from medtune.safety.spelling import Spelling
+from medtune.safety.spelling import Spelling, ordinary_words
 from medtune.safety.text import Words
 
 MOST_ANCHORS = 12_000
@@ -84,8 +84,7 @@ class Lexicon:
         self._check()
         self._order()
         known = self._known_words()
-        never = {str(row.value) for file in files for row in read_rows(file, "not_typing_errors")}
-        self._spelling = Spelling(known | set(self._written), {w for n in never for w in n.split()})
+        self._spelling = Spelling(known | set(self._written), ordinary_words())
         self._prefixes = {
             word[:-1] for c in self.concepts.values() for word in _words_of(c) if word.endswith("*")
         }
@@ -109,18 +108,18 @@ class Lexicon:
         seen: set[str] = set()
         if twice := next((str(line) for i, line in enumerate(lines) if line in lines[:i]), None):
             raise row.wrong(f"{row.key} has “{twice}” twice.")
-        for text in (choice for line in lines for choice in expanded(str(line))):
-            if text in seen:
-                continue
-            seen.add(text)
-            try:
+        try:
+            for text in (choice for line in lines for choice in expanded(str(line))):
+                if text in seen:
+                    continue
+                seen.add(text)
                 parsed = parse(text)
-            except ValueError as error:
-                raise row.wrong(f"in {row.key}: {error}.") from None
-            if isinstance(parsed, Phrase):
-                concept.phrases += variants(parsed)
-                continue
-            concept.nears.append((self._parts(concept, parsed), parsed.within))
+                if isinstance(parsed, Phrase):
+                    concept.phrases += variants(parsed)
+                    continue
+                concept.nears.append((self._parts(concept, parsed), parsed.within))
+        except ValueError as error:
+            raise row.wrong(f"in {row.key}: {error}.") from None
 
     def _parts(self, concept: _Concept, near: Near) -> tuple[str, ...]:
         names: list[str] = []

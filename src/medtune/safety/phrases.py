@@ -116,7 +116,14 @@ class Near:
 
 
 def expanded(text: str) -> list[str]:
-    """A line written out once for every choice that its parentheses leave."""
+    """A line written out once for every choice that its parentheses leave.
+
+    Raises:
+        ValueError: parentheses stand inside others, or one of a pair is missing.
+    """
+    marks = re.sub(r"[^()]", "", text)
+    if marks != "()" * (len(marks) // 2):
+        raise ValueError(f"the parentheses of “{text}” do not stand one pair after the other")
     group = re.search(r"\(([^()]*)\)(\?)?", text)
     if group is None:
         return [" ".join(text.split())]

@@ -5,6 +5,10 @@ A rule fires when each entry of ``all`` is found where it counts (``context.py``
 asks that all stand in one sentence; otherwise they may stand anywhere in the conversation.
 ``not_as`` names figures of speech: a finding that overlaps one of them ("dying of boredom") does
 not count, while the same words elsewhere still do.
+
+A rule may weigh evidence instead of listing every combination: ``points`` gives each concept that
+is found a number, once, whatever the order, and the rule fires when they add up to ``enough``.
+Points below zero speak against it.
 """
 
 from __future__ import annotations
@@ -21,7 +25,22 @@ from medtune.safety.source import Row, read_rows
 Level = Literal["self_care", "routine", "urgent_same_day", "emergency"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 Outcome = Literal["self_care", "routine", "urgent_same_day", "emergency", "decline"]
-_KEYS = {"id", "category", "level", "all", "unless", "not_as", "within", "even_if", "reply"}
+_KEYS = {
+    "id",
+    "category",
+    "level",
+    "all",
+    "points",
+    "enough",
+    "unless",
+    "not_as",
+    "within",
+    "even_if",
+    "reply",
+    "source",
+}
+# What speaks against a rule does so when it is only asked about or imagined, too.
+_UNLESS_EVEN_IF = frozenset({"general", "hypothetical"})
 
 
 @dataclass(frozen=True)
@@ -32,16 +51,31 @@ class Rule:
     category: str
     level: Outcome
     all: tuple[tuple[str, ...], ...]
+    points: tuple[tuple[tuple[str, ...], int], ...]
+    """Concepts of which one is enough, and what finding it weighs."""
+    enough: int
     unless: tuple[str, ...]
     not_as: tuple[str, ...]
     same_sentence: bool
     even_if: frozenset[str]
     reply: str
+    source: str
+    """The public guidance that it rests on."""
     row: Row
 
     @property
     def concepts(self) -> set[str]:
-        return {c for term in self.all for c in term} | {*self.unless, *self.not_as}
+        return self.speaks_for | self.speaks_against
+
+    @property
+    def speaks_for(self) -> set[str]:
+        asked = [*self.all, *(term for term, number in self.points if number > 0)]
+        return {concept for term in asked for concept in term}
+
+    @property
+    def speaks_against(self) -> set[str]:
+        asked = [self.unless, self.not_as, *(term for term, number in self.points if number < 0)]
+        return {concept for term in asked for concept in term}
 
 
 @dataclass(frozen=True)
@@ -50,6 +84,9 @@ class Fired:
 
     rule: Rule
     hits: tuple[Hit, ...]
+    level: Outcome
+    """The rule's, or less where the message is calm (``calm.py``)."""
+    reply: str
 
 
 def load_rules(files: Sequence[Path], lexicon: Lexicon, replies: frozenset[str]) -> list[Rule]:
@@ -61,15 +98,20 @@ def load_rules(files: Sequence[Path], lexicon: Lexicon, replies: frozenset[str])
     """
     rules: list[Rule] = []
     for file in files:
+        source = next((str(row.value) for row in read_rows(file, "source")), "")
         for row in read_rows(file, "rules"):
-            rule = _rule(row, replies)
+            rule = _rule(row, replies, source)
             _check(rule, lexicon)
             _compare(rule, rules)
             rules.append(rule)
+    if unsourced := next((rule for rule in rules if not rule.source), None):
+        raise unsourced.row.wrong(
+            f"{unsourced.id} names no source; give the rule or its file one with “source”."
+        )
     return rules
 
 
-def _rule(row: Row, replies: frozenset[str]) -> Rule:
+def _rule(row: Row, replies: frozenset[str], source: str) -> Rule:
     value: dict[str, Any] = row.value if isinstance(row.value, dict) else {}
     if unknown := value.keys() - _KEYS:
         raise row.wrong(f"a rule has no “{min(unknown)}”.")
@@ -92,14 +134,38 @@ def _rule(row: Row, replies: frozenset[str]) -> Rule:
         str(value["id"]),
         str(value["category"]),
         level,
-        tuple(tuple(term.replace(" ", "").split("|")) for term in _list(value["all"])),
+        tuple(_term(term) for term in _list(value["all"])),
+        *_points(row, value),
         tuple(_list(value.get("unless", []))),
         tuple(_list(value.get("not_as", []))),
         within == "sentence",
         even_if,
         reply,
+        str(value.get("source", source)),
         row,
     )
+
+
+def _points(row: Row, value: dict[str, Any]) -> tuple[tuple[tuple[tuple[str, ...], int], ...], int]:
+    """The points of a rule and how many are enough; none and 0 for a rule that weighs nothing."""
+    given = value.get("points", {})
+    if not given and "enough" not in value:
+        return (), 0
+    try:
+        points = tuple((_term(term), int(number)) for term, number in given.items())
+        enough = int(value["enough"])
+    except (AttributeError, KeyError, ValueError):
+        raise row.wrong("points are whole numbers by concept, with how many are enough.") from None
+    most = sum(number for _, number in points if number > 0)
+    if most < enough:
+        raise row.wrong(f"the rule can never fire: {enough} points are enough, {most} possible.")
+    if enough < 1 or not all(number for _, number in points):
+        raise row.wrong("points that change nothing: enough is 1 or more, no concept has 0.")
+    return points, enough
+
+
+def _term(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(" ", "").split("|"))
 
 
 def _list(value: Any) -> list[str]:
@@ -127,6 +193,7 @@ def _compare(rule: Rule, others: Sequence[Rule]) -> None:
             )
         same = (
             {frozenset(term) for term in other.all} == terms
+            and (other.points, other.enough) == (rule.points, rule.enough)
             and {*other.unless, *other.not_as} == {*rule.unless, *rule.not_as}
             and other.same_sentence == rule.same_sentence
             and other.even_if == rule.even_if
@@ -143,6 +210,10 @@ class Ruleset:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
+        speak_for = {concept for rule in rules for concept in rule.speaks_for}
+        against = {concept for rule in rules for concept in rule.speaks_against}
+        self.against = frozenset(against - speak_for)
+        """Concepts that only ever speak against a rule."""
         self._asking: dict[str, list[int]] = {}
         for number, rule in enumerate(rules):
             # The entry with the fewest concepts rules out most messages.
@@ -165,12 +236,18 @@ class Findings:
     Args:
         reading: the message.
         background: concepts that say who is ill or what else is known, and not what happens.
+        against: concepts that only ever speak against a rule.
     """
 
-    def __init__(self, reading: Reading, background: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        background: frozenset[str] = frozenset(),
+        against: frozenset[str] = frozenset(),
+    ) -> None:
         self.reading = reading
         self._background = background
-        self._context = Context(reading)
+        self._context = Context(reading, against)
         self._against: dict[str, list[tuple[Hit, set[str]]]] = {}
 
     def counting(self, concept: str, even_if: frozenset[str] = frozenset()) -> list[Hit]:
@@ -186,9 +263,9 @@ class Findings:
         found: list[Fired] = []
         for rule in rules.possible(self.reading.hits.keys()):
             hits = self._hits(rule)
-            excused = rule.even_if | {"general", "hypothetical"}
+            excused = rule.even_if | _UNLESS_EVEN_IF
             if hits and not any(self.counting(c, excused) for c in rule.unless):
-                found.append(Fired(rule, hits))
+                found.append(Fired(rule, hits, rule.level, rule.reply))
         return found
 
     def _terms(self, rule: Rule, even_if: frozenset[str]) -> list[list[Hit]] | None:
@@ -217,14 +294,38 @@ class Findings:
             terms = self._terms(rule, rule.even_if | {"general"}) if told else None
         if terms is None:
             return ()
-        if not rule.same_sentence or len(terms) == 1:
-            return tuple(hits[0] for hits in terms)
+        if not rule.same_sentence:
+            return self._weighed(rule, tuple(hits[0] for hits in terms))
         sentences = self.reading.words.sentences
         common = set.intersection(*({sentences[h.start] for h in hits} for hits in terms))
-        if not common:
-            return ()
-        chosen = min(common)
-        return tuple(next(h for h in hits if sentences[h.start] == chosen) for hits in terms)
+        for chosen in sorted(common):
+            found = tuple(next(h for h in hits if sentences[h.start] == chosen) for hits in terms)
+            if found := self._weighed(rule, found, chosen):
+                return found
+        return ()
+
+    def _weighed(
+        self, rule: Rule, found: tuple[Hit, ...], sentence: int | None = None
+    ) -> tuple[Hit, ...]:
+        """What was found and the evidence beside it; nothing where that is too little."""
+        if not rule.points:
+            return found
+        sentences = self.reading.words.sentences
+        figures = [hit for concept in rule.not_as for hit in self.reading.found(concept)]
+        total, evidence = 0, list(found)
+        for term, number in rule.points:
+            excused = rule.even_if if number > 0 else _UNLESS_EVEN_IF | rule.even_if
+            hits = [
+                hit
+                for concept in term
+                for hit in self.counting(concept, excused)
+                if (sentence is None or sentences[hit.start] == sentence)
+                and not _overlaps(hit, figures)
+            ]
+            if hits:
+                total += number
+                evidence += hits[:1] if number > 0 else []
+        return tuple(evidence) if total >= rule.enough else ()
 
 
 def _overlaps(hit: Hit, others: Sequence[Hit]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
+from importlib import resources
 
 SHORTEST = 5
 """Shorter words are only corrected where two neighbouring letters changed places."""
@@ -42,7 +44,7 @@ class Spelling:
         best = self._nearest(word)
         if best:
             return (best,)
-        for cut in range(3, len(word) - 2):
+        for cut in range(4, len(word) - 3):
             left, right = word[:cut], word[cut:]
             if left in self._known and right in self._known and len(word) >= 8:
                 return (left, right)
@@ -68,6 +70,14 @@ class Spelling:
             if distance <= allowed and distance < least:
                 best, least = candidate, distance
         return best
+
+
+@cache
+def ordinary_words() -> frozenset[str]:
+    """Common words that are what they are, however near they come to a word that matters."""
+    text = resources.files("medtune.safety").joinpath("ordinary_words.txt").read_text("utf-8")
+    lines = (line for line in text.splitlines() if not line.startswith("#"))
+    return frozenset(word for line in lines for word in line.split())
 
 
 def edit_distance(a: str, b: str) -> int:
