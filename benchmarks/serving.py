@@ -54,7 +54,8 @@ def random_tinyllama() -> tuple[Any, Any]:
 
     torch.manual_seed(0)
     with torch.device("meta"):
-        model = LlamaForCausalLM(LlamaConfig(**TINYLLAMA)).to(torch.bfloat16)
+        model = LlamaForCausalLM(LlamaConfig(**TINYLLAMA))  # type: ignore[arg-type]
+    model.to(dtype=torch.bfloat16)  # type: ignore[call-arg]
     model.to_empty(device="cpu")
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.02)

@@ -12,6 +12,7 @@ from medtune.errors import MedtuneError
 from medtune.evaluation.cache import opened
 from medtune.evaluation.harness import run_tasks
 from medtune.evaluation.speakers import WHOS, Speakers
+from medtune.evaluation.voices import Voices
 from medtune.model.load import load_tokenizer
 from medtune.model.template import messages, prompt_ids
 from medtune.run import Run
@@ -67,8 +68,9 @@ def test_tasks_run_on_base_and_tuned_and_agree_with_our_own_likelihoods(
             ids = list(tokenizer(option, add_special_tokens=False)["input_ids"])
             items.append(Example(prompt + ids, [NOT_TRAINED] * len(prompt) + ids))
     with opened(tmp_path / "cache.sqlite") as cache:
-        speakers = Speakers(recipe, tuned_run, tokenizer, cache)
-        found = run_tasks(speakers, tokenizer, section)
+        voices = Voices(recipe, tuned_run, tokenizer)
+        speakers = Speakers(recipe, tuned_run, tokenizer, cache, voices)
+        found = run_tasks(voices, tokenizer, section)
         own = {who: speakers.losses(who, items, lambda _: None)[:, 0] for who in WHOS}
     choice = found["tasks"]["our_choice"]["acc"]
     for who in WHOS:
@@ -89,12 +91,10 @@ def test_tasks_run_on_base_and_tuned_and_agree_with_our_own_likelihoods(
     ],
 )
 def test_what_cannot_be_run_is_said(
-    asked: dict[str, object], sentence: str, tuned_run: Run, tasks: Path, tmp_path: Path
+    asked: dict[str, object], sentence: str, tuned_run: Run, tasks: Path
 ) -> None:
     recipe = tuned_run.recipe()
     section = recipe.evaluation.model_copy(update={"harness_folder": str(tasks), **asked})
     tokenizer = load_tokenizer(recipe.model)
-    with opened(tmp_path / "cache.sqlite") as cache:
-        speakers = Speakers(recipe, tuned_run, tokenizer, cache)
-        with pytest.raises(MedtuneError, match=sentence):
-            run_tasks(speakers, tokenizer, section)
+    with pytest.raises(MedtuneError, match=sentence):
+        run_tasks(Voices(recipe, tuned_run, tokenizer), tokenizer, section)

@@ -99,15 +99,15 @@ def _apply(rule: Rule, texts: pa.Array, found: Found) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if rule.do == "redact":
-        bits = _sifted(texts)
+    bits = _sifted(texts) if rule.do == "redact" else None
+    if bits is not None:
         matches = pa.array(bits > 0)
     else:
         matches = pc.match_substring_regex(texts, rule.find)
     if not matches.true_count:
         return texts
     before = texts.filter(matches)
-    if rule.do == "redact":
+    if bits is not None:
         sifted = zip(before.to_pylist(), bits[bits > 0].tolist(), strict=True)
         after = pa.array([_redacted(text, found, hit) for text, hit in sifted], pa.string())
     elif rule.do:

@@ -49,7 +49,7 @@ from medtune.evaluation.statistics import (
     proven,
     score,
 )
-from medtune.evaluation.voices import Computing
+from medtune.evaluation.voices import Computing, Voices
 from medtune.model.load import load_tokenizer
 from medtune.model.template import messages, prompt_ids
 from medtune.recipe import EvaluationSection, Recipe
@@ -102,7 +102,8 @@ def evaluate(recipe: Recipe, run: Run, computing: Computing | None = None) -> di
         judge = open_judge(section.judge, cache) if section.judge else None
         for one in asked.values():
             check_judge(one, judge)
-        speakers = Speakers(recipe, run, tokenizer, cache, computing)
+        voices = Voices(recipe, run, tokenizer)
+        speakers = Speakers(recipe, run, tokenizer, cache, computing or voices)
         for who in WHOS:
             task = progress.add_task(f"measuring {who}", total=2 * len(rows) + len(requests))
 
@@ -126,7 +127,7 @@ def evaluate(recipe: Recipe, run: Run, computing: Computing | None = None) -> di
         if judge is not None and section.judge is not None and section.judge.labels:
             trusted = agreement(judge, section.judge.labels, section.benchmark_limit)
         harness = (
-            run_tasks(speakers, tokenizer, section, limit=section.benchmark_limit)
+            run_tasks(voices, tokenizer, section, limit=section.benchmark_limit)
             if section.harness
             else None
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtune.errors import MedtuneError
-from medtune.evaluation.speakers import WHOS, Speakers
+from medtune.evaluation.voices import WHOS, Voices
 from medtune.recipe import EvaluationSection
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def require_harness() -> None:
 
 
 def run_tasks(
-    speakers: Speakers,
+    voices: Voices,
     tokenizer: PreTrainedTokenizerBase,
     section: EvaluationSection,
     limit: int | None = None,
@@ -39,7 +39,7 @@ def run_tasks(
     scoring are the harness's.
 
     Args:
-        speakers: of the run.
+        voices: of the run.
         tokenizer: of the base.
         section: names of tasks, the folder with tasks of one's own, the batch size.
         limit: questions of each task, from its head.
@@ -63,7 +63,7 @@ def run_tasks(
     _check(section.harness, manager.all_tasks)
     tasks: dict[str, dict[str, dict[str, Any]]] = {}
     for who in WHOS:
-        with speakers.speaking(who) as model:
+        with voices.speaking(who) as model:
             spoken = huggingface.HFLM(
                 pretrained=model,
                 tokenizer=tokenizer,

@@ -46,7 +46,7 @@ class Voices:
         self, who: Who, kind: Kind, batches: Sequence[list[Any]]
     ) -> Iterator[tuple[int, list[Any]]]:
         section = self._recipe.evaluation
-        with self._speaking(who) as model:
+        with self.speaking(who) as model:
             for number, batch in enumerate(batches):
                 if kind == "losses":
                     values = answer_losses(model, batch, batch_size=section.batch_size).tolist()
@@ -62,7 +62,7 @@ class Voices:
                 yield number, values
 
     @contextmanager
-    def _speaking(self, who: Who) -> Iterator[Any]:
+    def speaking(self, who: Who) -> Iterator[Any]:
         """The tuned model, or its base: the adapter switched off, or the base loaded anew."""
         if who == "base" and self._recipe.adapter.method == "none":
             yield load_base(self._recipe.model)
