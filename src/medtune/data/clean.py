@@ -100,10 +100,7 @@ def _apply(rule: Rule, texts: pa.Array, found: Found) -> pa.Array:
     import pyarrow.compute as pc
 
     bits = _sifted(texts) if rule.do == "redact" else None
-    if bits is not None:
-        matches = pa.array(bits > 0)
-    else:
-        matches = pc.match_substring_regex(texts, rule.find)
+    matches = pc.match_substring_regex(texts, rule.find) if bits is None else pa.array(bits > 0)
     if not matches.true_count:
         return texts
     before = texts.filter(matches)
