@@ -1,11 +1,13 @@
-"""The order of the training rows: shuffled, with rows of similar length in one batch."""
+"""The order of the training rows: shuffled, rows of similar length in one batch, the longest first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from random import Random
 from typing import Any
 
+import torch
 from torch.utils.data import Sampler
 from trl import SFTTrainer
 
@@ -60,6 +62,8 @@ class GroupedByLength(Sampler[int]):
 class OrderedTrainer(SFTTrainer):
     """TRL's trainer with the order above, and LoRA+; it has no setting for either.
 
+    Before the first validation, which may take minutes, the longest batch is tried.
+
     Args:
         plus_ratio: LoRA+: how many times faster an adapter's B learns than its A.
     """
@@ -87,3 +91,22 @@ class OrderedTrainer(SFTTrainer):
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]  # type: ignore[index]
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return GroupedByLength(lengths, batch, self.args.seed)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        if self.is_in_train and self.state.global_step == 0:
+            self._try_longest_batch()
+        return super().evaluate(*args, **kwargs)
+
+    def _try_longest_batch(self) -> None:
+        """Forward and backward: what does not fit in memory fails here.  Nothing is learnt."""
+        rows = islice(self._get_train_sampler(), self.args.train_batch_size)
+        model: Any = self.model_wrapped
+        dataset = self.train_dataset
+        batch = self._prepare_inputs(self.data_collator([dataset[i] for i in rows]))  # type: ignore[index]
+        model.train()
+        # The random numbers drawn here are drawn again by the first step.
+        with torch.random.fork_rng(), self.compute_loss_context_manager():
+            scored = model(**batch, use_cache=False, fused_lm_head=True)
+            loss = -scored.log_probs.sum()
+        self.accelerator.backward(loss)
+        model.zero_grad()
