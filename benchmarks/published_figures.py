@@ -20,7 +20,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "published_figures.json"
 LENGTH, GIVEN, JUNK = 512, 128, 50
-ROWS, STEPS, BATCH = 96, 60, 4
+ROWS, STEPS, BATCH = 80, 30, 4
 
 
 def scores(candidates: list[str], references: list[str]) -> dict[str, float]:

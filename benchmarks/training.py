@@ -65,7 +65,7 @@ _QLORA = ("model.quantization=nf4", "training.optimizer=paged_adamw_8bit",
           "training.gradient_checkpointing=true", "training.packing=true")  # fmt: skip
 CASES = {
     "cpu-135m": Case(
-        "HuggingFaceTB/SmolLM2-135M-Instruct", 40, 512,
+        "HuggingFaceTB/SmolLM2-135M-Instruct", 24, 512,
         ("adapter.targets=[q_proj, v_proj]", "adapter.dropout=0"),
         gpu=False, at_least={"notebook": 4.5, "trl": 3, "trl-fp32": 3},
     ),
