@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -56,16 +56,16 @@ class Case:
     @property
     def ways(self) -> tuple[str, ...]:
         if not self.gpu:
-            return ("notebook", "trl", "trl-fp32", "medtune")
+            return ("medtune", "trl", "trl-fp32", "notebook")
         unsloth = ("unsloth",) if find_spec("unsloth") else ()
-        return ("notebook", "trl", *unsloth, "medtune")
+        return ("medtune", "trl", *unsloth, "notebook")
 
 
 _QLORA = ("model.quantization=nf4", "training.optimizer=paged_adamw_8bit",
           "training.gradient_checkpointing=true", "training.packing=true")  # fmt: skip
 CASES = {
     "cpu-135m": Case(
-        "HuggingFaceTB/SmolLM2-135M-Instruct", 40, 512,
+        "HuggingFaceTB/SmolLM2-135M-Instruct", 24, 512,
         ("adapter.targets=[q_proj, v_proj]", "adapter.dropout=0"),
         gpu=False, at_least={"notebook": 4.5, "trl": 3, "trl-fp32": 3},
     ),
@@ -324,7 +324,8 @@ def by_unsloth(case: Case, recipe: Any, rows: list[Any], folder: Path, clock: Cl
 
 
 def by_medtune(recipe: Any, run: Any, clock: Clock) -> Any:
-    """``medtune train``, less the validation before the first step, which the others do not do."""
+    """``medtune train``, less what it does before the first step: the trial of the longest batch and
+    the validation, which the others do not do."""
     from medtune.model.load import load_tuned
     from medtune.training.order import OrderedTrainer
     from medtune.training.train import train
@@ -340,7 +341,9 @@ def by_medtune(recipe: Any, run: Any, clock: Clock) -> Any:
             return validation(self, *args, **kwargs)
 
     OrderedTrainer.train, OrderedTrainer.evaluate = timed_train, timed_evaluate  # type: ignore[method-assign]
-    train(recipe, run)
+    print(
+        f"validation loss before: {train(recipe, run).validation_loss_before:.4f}", file=sys.stderr
+    )
     return load_tuned(run)
 
 
@@ -400,16 +403,6 @@ def _mean(losses: Any) -> float:
     return round(float(losses[:, 0].sum() / losses[:, 1].sum()), 4)
 
 
-def untrained_loss(case: Case, base: Path) -> float:
-    """The validation loss before any training, in nats per token."""
-    from medtune.evaluation.perplexity import answer_losses
-    from medtune.model.load import load_base
-
-    with tempfile.TemporaryDirectory() as scratch:
-        recipe, _, _, validation = prepared(case, base, Path(scratch))
-        return _mean(answer_losses(load_base(recipe.model), validation, batch_size=8))
-
-
 def floor(case: Case, base: Path) -> float:
     """Useful tokens per second if a training were its matrix products in bfloat16 and nothing else.
 
@@ -438,7 +431,7 @@ def floor(case: Case, base: Path) -> float:
                     _both_products(weight, tokens)
             for first in range(0, trained, 512):  # its logits together are larger than the model
                 _both_products(head, min(512, trained - first))
-    return sum(len(row.input_ids) for row in rows) / clock.processor
+    return round(sum(len(row.input_ids) for row in rows) / clock.processor, 1)
 
 
 def _weight(shape: tuple[int, int]) -> Any:
@@ -455,45 +448,61 @@ def _both_products(weight: Any, tokens: int) -> None:
     torch.matmul(torch.matmul(x, weight.T), weight)
 
 
-def measure(name: str, case: Case, layers: int | None, ways: tuple[str, ...]) -> dict[str, Any]:
-    """Every way of a case, each in its own process, and how Medtune stands beside the others."""
+def measure(
+    name: str, case: Case, layers: int | None, ways: tuple[str, ...], keep: Path
+) -> dict[str, Any]:
+    """Every way of a case, each in its own process, and how Medtune stands beside the others.
+
+    What is measured is written to ``keep`` at once; a run that was interrupted goes on from there.
+    """
     from medtune.run import hardware
+
+    results = json.loads(keep.read_text(encoding="utf-8")) if keep.exists() else {}
+    settings = {
+        "hardware": hardware(),
+        "time": "on the wall" if case.gpu else "of the processor, one thread",
+        "shape": case.shape,
+        "layers": layers or "all",
+        "rows": case.rows,
+        "length": case.length,
+        "overrides": list(case.overrides),
+    }
+    earlier = results.get(name, {})
+    goes_on = not earlier.get("complete", True) and all(
+        earlier.get(key) == value for key, value in settings.items()
+    )
+    found = earlier if goes_on else {**settings, "complete": False, "ways": []}
+
+    def write() -> None:
+        results[name] = found
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        keep.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch) / "base"
         _alone("make_base", name, base, layers, case.rows)
-        floors = [] if case.gpu else [_alone("floor", name, base, layers, case.rows)]
-        measured = []
+        if not case.gpu and "floor_useful_tokens_per_second" not in found:
+            found["floor_useful_tokens_per_second"] = _alone("floor", name, base, layers, case.rows)
+            write()
         for way in ways:
-            measured.append(_alone(way, name, base, layers, case.rows))
-            print(json.dumps(measured[-1]), file=sys.stderr, flush=True)
-        if not case.gpu:  # once more: other work on the machine slows the one or the other
-            floors.append(_alone("floor", name, base, layers, case.rows))
-        before = None if case.gpu else _alone("untrained", name, base, layers, case.rows)
-    speeds = {m["way"]: m["useful_tokens_per_second"] for m in measured}
-    ours = next((m for m in measured if m["way"] == "medtune"), None)
-    found: dict[str, Any] = {
-        "hardware": hardware(),
-        "time": "on the wall" if case.gpu else "of the processor, one thread",
-        "shape": case.shape,
-        "length": case.length,
-        "overrides": list(case.overrides),
-        "ways": measured,
-    }
+            if way not in [m["way"] for m in found["ways"]]:
+                found["ways"].append(_alone(way, name, base, layers, case.rows))
+                print(json.dumps(found["ways"][-1]), file=sys.stderr, flush=True)
+                write()
+    found["complete"] = True
+    ours = next((m for m in found["ways"] if m["way"] == "medtune"), None)
     if ours is not None:
+        speed = ours["useful_tokens_per_second"]
         found["medtune_over"] = {
-            way: round(speeds["medtune"] / speed, 2)
-            for way, speed in speeds.items()
-            if way != "medtune"
+            m["way"]: round(speed / m["useful_tokens_per_second"], 2)
+            for m in found["ways"]
+            if m["way"] != "medtune"
         }
-    if floors:
-        limit = sum(floors) / len(floors)
-        found["untrained_validation_loss"] = before
-        found["floor_useful_tokens_per_second"] = [round(f, 1) for f in floors]
-        if ours is not None:
-            found["medtune_share_of_floor"] = round(speeds["medtune"] / limit, 3)
-    if ours is not None:
+        if not case.gpu:
+            share = speed / found["floor_useful_tokens_per_second"]
+            found["medtune_share_of_floor"] = round(share, 3)
         found["missed"] = missed(case, found, ours)
+    write()
     return found
 
 
@@ -529,8 +538,6 @@ def _part(arguments: argparse.Namespace, case: Case) -> Any:
             return make_base(arguments.base, case.shape, arguments.layers)
         case "floor":
             return floor(case, arguments.base)
-        case "untrained":
-            return untrained_loss(case, arguments.base)
         case way:
             return one(way, case, arguments.base)
 
@@ -549,18 +556,15 @@ def main() -> None:
     arguments = parser.parse_args()
     gpu = torch.cuda.is_available()
     names = [arguments.case] if arguments.case else [n for n, c in CASES.items() if c.gpu == gpu]
-    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     for name in names:
         case = CASES[name]
         if arguments.rows:
-            case = Case(**{**vars(case), "rows": arguments.rows})
+            case = replace(case, rows=arguments.rows)
         if arguments.only:
             print(json.dumps(_part(arguments, case)))
             return
-        results[name] = measure(name, case, arguments.layers, tuple(arguments.ways or case.ways))
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        print(json.dumps(results[name], indent=2))
+        ways = tuple(arguments.ways or case.ways)
+        print(json.dumps(measure(name, case, arguments.layers, ways, arguments.output), indent=2))
 
 
 if __name__ == "__main__":

@@ -124,6 +124,8 @@ def test_a_checkpoint_made_with_other_settings_is_not_gone_on_from(
 ) -> None:
     run = Run(tmp_path)
     remember(load_recipe("embedded-qlora"), run)
+    check_same(load_recipe("embedded-qlora", overrides), run)  # there is no checkpoint yet
+    (run.checkpoints / "checkpoint-5").mkdir()
     with pytest.raises(MedtuneError, match=f"{words}; set .* back to go on, or train without"):
         check_same(load_recipe("embedded-qlora", overrides), run)
     check_same(
@@ -135,10 +137,30 @@ def test_rows_that_were_prepared_anew_are_not_gone_on_with(tmp_path: Path) -> No
     run, recipe = Run(tmp_path), load_recipe("embedded-qlora")
     run.write_json(run.card_json, {"fingerprint": "one"})
     remember(recipe, run)
+    (run.checkpoints / "checkpoint-5").mkdir()
     check_same(recipe, run)
     run.write_json(run.card_json, {"fingerprint": "two"})
     with pytest.raises(MedtuneError, match="rows were prepared anew"):
         check_same(recipe, run)
+
+
+def test_the_command_refuses_other_settings_and_leaves_the_run_as_it_is(tmp_path: Path) -> None:
+    run = Run(tmp_path / "runs" / "embedded-qlora")
+    recipe = load_recipe("embedded-qlora")
+    run.keep(recipe)
+    remember(recipe, run)
+    (run.checkpoints / "checkpoint-5").mkdir()
+    command = [sys.executable, "-m", "medtune", "train", "embedded-qlora", "adapter.rank=8"]
+    done = subprocess.run(
+        [*command, "--resume", "--runs", str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "adapter.rank was 16 and is 8" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert run.recipe() == recipe
 
 
 def test_a_moved_run_goes_on_from_its_best_checkpoint_where_it_lies_now(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from medtune.model.load import load_base, load_tokenizer, load_tuned
 from medtune.recipe import Recipe, load_recipe
 from medtune.run import Run
 from medtune.training.examples import NOT_TRAINED, example, examples
+from medtune.training.order import OrderedTrainer
 from medtune.training.train import Trained, train
 
 
@@ -217,7 +218,6 @@ def test_the_trainer_reads_whole_answers_with_their_end_also_where_padding_is_th
     """What reaches the model: prompt and padding are not trained, the end of the answer is."""
     from medtune.training import documents
     from medtune.training import train as module
-    from medtune.training.order import OrderedTrainer
 
     base = tmp_path / "base"
     shutil.copytree(tiny_base, base)
@@ -362,6 +362,45 @@ def test_a_loss_that_explodes_stops_with_a_sentence_and_saves_nothing_ruined(
         train(recipe, run)
     assert not list(run.checkpoints.glob("checkpoint-*"))
     assert not run.adapter.exists()
+
+
+def test_a_batch_that_does_not_fit_fails_before_the_first_validation(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: OrderedTrainer) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(OrderedTrainer, "_try_longest_batch", full)
+    run = _prepared(_recipe(tiny_base), tmp_path)
+    with pytest.raises(
+        MedtuneError, match=r"8 rows .* does not fit in memory; try training\.batch"
+    ):
+        train(run.recipe(), run)
+    assert not run.metrics_file.exists()
+
+
+def test_trying_the_longest_batch_changes_no_loss(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(tiny_base, "adapter.dropout=0.2", "training.neftune_noise=5", "data.limit=60")
+    run = _prepared(recipe, tmp_path)
+    lengths = []
+    tried = OrderedTrainer._try_longest_batch
+
+    def recorded(self: OrderedTrainer) -> None:
+        first = next(iter(self._get_train_sampler()))
+        lengths.append(len(self.train_dataset[first]["input_ids"]))  # type: ignore[index]
+        tried(self)
+
+    monkeypatch.setattr(OrderedTrainer, "_try_longest_batch", recorded)
+    train(recipe, run)
+    with_it = _losses(run)
+    tokenizer = load_tokenizer(recipe.model)
+    rows = examples(tokenizer, read_split(run, "train"), recipe.data.max_length)
+    assert lengths == [max(len(row.input_ids) for row in rows)]
+    monkeypatch.setattr(OrderedTrainer, "_try_longest_batch", lambda self: None)
+    train(recipe, run)
+    assert _losses(run) == with_it
 
 
 def test_training_without_prepared_rows_says_what_to_do(tiny_base: Path, tmp_path: Path) -> None:

@@ -28,9 +28,12 @@ def train(
     from medtune.data.prepare import is_prepared
     from medtune.data.prepare import prepare as prepare_data
     from medtune.model.load import float16_note, load_tokenizer
+    from medtune.training.checkpoints import check_same
     from medtune.training.train import train as train_adapter
 
     settings, run = recipe_and_run(recipe, overrides, runs)
+    if resume:  # before anything of the run is replaced
+        check_same(settings, run)
     goal = settings.publishing
     if goal.push_to:
         from medtune.publishing.hub import check_access

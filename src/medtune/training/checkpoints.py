@@ -85,14 +85,14 @@ def remember(recipe: Recipe, run: Run) -> None:
 
 
 def check_same(recipe: Recipe, run: Run) -> None:
-    """See that a training may go on from the run's checkpoints.
+    """See that a training may go on from the run's checkpoints, if there are any.
 
     Raises:
         MedtuneError: a setting that decides what a step does has changed since, or the rows have;
             the sentence names it, what it was, and what it is.
     """
     path = run.checkpoints / _MADE_WITH
-    if not path.exists():
+    if not path.exists() or not any(run.checkpoints.glob("checkpoint-*")):
         return
     was, now = run.read_json(path), _decisive(recipe, run)
     changed = [key for key in now if key in was and was[key] != now[key]]

@@ -9,6 +9,7 @@ shared is filled up with blank rows that have no loss, and the validation loss i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,8 @@ def with_blank_row(rows: Dataset, count: int = 1) -> Dataset:
 class OrderedTrainer(SFTTrainer):
     """TRL's trainer with the order above, and LoRA+; it has no setting for either.
 
+    Before the first validation, which may take minutes, the longest batch is tried.
+
     Args:
         plus_ratio: LoRA+: how many times faster an adapter's B learns than its A.
     """
@@ -160,3 +163,22 @@ class OrderedTrainer(SFTTrainer):
             section.seed,
             multiple=section.train_batch_size * workers if workers > 1 else 1,
         )
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        if self.is_in_train and self.state.global_step == 0:
+            self._try_longest_batch()
+        return super().evaluate(*args, **kwargs)
+
+    def _try_longest_batch(self) -> None:
+        """Forward and backward: what does not fit in memory fails here.  Nothing is learnt."""
+        rows = islice(self._get_train_sampler(), self.args.train_batch_size)
+        model: Any = self.model_wrapped
+        dataset = self.train_dataset
+        batch = self._prepare_inputs(self.data_collator([dataset[i] for i in rows]))  # type: ignore[index]
+        model.train()
+        # The random numbers drawn here are drawn again by the first step.
+        with torch.random.fork_rng(), self.compute_loss_context_manager():
+            scored = model(**batch, use_cache=False, fused_lm_head=True)
+            loss = -scored.log_probs.sum()
+        self.accelerator.backward(loss)
+        model.zero_grad()
