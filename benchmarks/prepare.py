@@ -380,7 +380,7 @@ def main() -> None:
     )
     parser.add_argument("--no-notebook", action="store_true")
     arguments = parser.parse_args()
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": []}
+    known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for rows in arguments.rows:

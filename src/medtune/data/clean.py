@@ -99,15 +99,12 @@ def _apply(rule: Rule, texts: pa.Array, found: Found) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if rule.do == "redact":
-        bits = _sifted(texts)
-        matches = pa.array(bits > 0)
-    else:
-        matches = pc.match_substring_regex(texts, rule.find)
+    bits = _sifted(texts) if rule.do == "redact" else None
+    matches = pc.match_substring_regex(texts, rule.find) if bits is None else pa.array(bits > 0)
     if not matches.true_count:
         return texts
     before = texts.filter(matches)
-    if rule.do == "redact":
+    if bits is not None:
         sifted = zip(before.to_pylist(), bits[bits > 0].tolist(), strict=True)
         after = pa.array([_redacted(text, found, hit) for text, hit in sifted], pa.string())
     elif rule.do:
@@ -124,11 +121,8 @@ def _apply(rule: Rule, texts: pa.Array, found: Found) -> pa.Array:
     found.changed[rule.name] = found.changed.get(rule.name, 0) + differs.true_count
     samples = found.samples.setdefault(rule.name, [])
     if len(samples) < SAMPLES:
-        pairs = zip(
-            before.filter(differs).to_pylist(), after.filter(differs).to_pylist(), strict=True
-        )
-        samples += [around_change(*pair) for pair, _ in zip(pairs, range(SAMPLES), strict=False)]
-        del samples[SAMPLES:]
+        some = [t.filter(differs)[: SAMPLES - len(samples)].to_pylist() for t in (before, after)]
+        samples += [around_change(*pair) for pair in zip(*some, strict=True)]
     return pc.replace_with_mask(texts, matches, after)
 
 
