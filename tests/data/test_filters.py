@@ -1,8 +1,15 @@
 from __future__ import annotations
 
-import pyarrow as pa
-import pytest
+import math
+import re
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medtune.data import filters
 from medtune.data.filters import REASONS, language_of, main_language, reasons
 from medtune.recipe import DataSection
 
@@ -75,3 +82,37 @@ def test_the_main_language_is_told_only_where_there_is_one() -> None:
     assert main_language(english + german) is None
     assert main_language(["short"]) is None
     assert language_of(german[0])[0] == "de"
+
+
+_WORDS = st.lists(st.sampled_from(["rest", "ice", "Rest", "knee.", "a\u00e9", "and", "so"]), min_size=30, max_size=120)  # fmt: skip
+_SPACES = st.sampled_from([" ", "  ", "\n", " \t", "\u00a0"])
+_MARKS = st.text(st.sampled_from("a. ,!?-\u00c3\u00a9\ufffd\n#"), max_size=60)
+
+
+@given(st.text(st.sampled_from("ab \t\n\r\f\u00a0\u00e9"), max_size=40))
+def test_words_are_counted_as_what_stands_between_spaces(text: str) -> None:
+    assert filters._words(pa.array([text])).tolist() == [len(re.findall(r"[^ \t\n\r\f]+", text))]
+
+
+@given(st.lists(st.tuples(_WORDS, _SPACES), min_size=1, max_size=4), st.booleans())
+def test_repetition_is_judged_by_all_words_although_the_beginning_is_looked_at_first(
+    made: list[tuple[list[str], str]], varied: bool
+) -> None:
+    new = [f"w{i}" for i in range(60)] if varied else []
+    texts = [space.join([*words, *new]) for words, space in made]
+    counts = filters._words(pa.array(texts))
+    expected = [
+        n >= 30 and len(set(text.lower().split())) / math.sqrt(n) < 2
+        for text, n in zip(texts, counts.tolist(), strict=True)
+    ]
+    assert filters._repetitive(pa.array(texts), counts).tolist() == expected
+
+
+@given(_MARKS)
+def test_the_quick_test_for_broken_text_overlooks_nothing(text: str) -> None:
+    lists = filters._lists()
+    broken, hint = (
+        pc.match_substring_regex(pa.array([text]), lists[n])[0].as_py()
+        for n in ("broken", "broken_hint")
+    )
+    assert hint or not broken

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -381,6 +385,35 @@ def test_what_recurs_is_found_and_removed_by_setting(
     assert all(answer.endswith(".") and "because of strain" in answer for answer in answers)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, of 100 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=100k", "none", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mounted, capture_output=True).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_on_a_disk_that_fills_finished_steps_are_kept_and_gone_on_from(
+    small_disk: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    section, run = _source(tmp_path, _rows(700)), Run(small_disk / "runs" / "run")
+    with pytest.raises(MedtuneError, match="disk is full while writing") as error:
+        prepare(section, run, tokenizer)
+    assert "\n" not in str(error.value)
+    kept = [p.name for p in run.stages.iterdir()]
+    assert kept
+    assert not [p for p in small_disk.rglob("*") if p.name.startswith(".")]
+    assert not run.card_json.exists()
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    done = prepare(section, run, tokenizer)
+    assert sum(done.counts.values()) + sum(done.dropped.values()) == 700
+    assert set(run.read_json(run.card_json)["redone"]).isdisjoint(n.split("-")[0] for n in kept)
+
+
 def test_the_card_adds_up_and_the_page_needs_no_other_file(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
@@ -404,6 +437,31 @@ def test_the_card_adds_up_and_the_page_needs_no_other_file(
     assert page.count("<svg") >= 3
     assert "src=" not in page
     assert "href=" not in page.replace("xlink:href", "")
+
+
+def test_the_fingerprint_is_that_of_every_row_in_order(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "PART_ROWS", 7)
+    path = tmp_path / "t.jsonl"
+    with path.open("w") as file:
+        for question, answer in _rows(40):
+            turns = [{"role": "user", "content": "Grüezi?"}, {"role": "assistant", "content": "Since when is it so?"}]  # fmt: skip
+            turns = turns if len(question) % 2 else []
+            turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]  # fmt: skip
+            file.write(json.dumps({"messages": turns}) + "\n")
+    run = Run(tmp_path / "run")
+    section = DataSection(source=str(path), near_duplicates=None, system="Be kind.")
+    done = prepare(section, run, tokenizer)
+    whole = hashlib.sha256()
+    for split in SPLITS:
+        digest = hashlib.sha256()
+        for row in read_split(run, split):
+            earlier = "".join(f"{t['role']}:{t['content']}" for t in row.history)
+            for text in (row.question, row.answer, row.system, earlier):
+                digest.update(f"{len(text.encode())}:{text}".encode())
+        whole.update(digest.digest())
+    assert done.fingerprint == whole.hexdigest()
 
 
 def test_several_turns_are_kept(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -121,11 +121,8 @@ def _apply(rule: Rule, texts: pa.Array, found: Found) -> pa.Array:
     found.changed[rule.name] = found.changed.get(rule.name, 0) + differs.true_count
     samples = found.samples.setdefault(rule.name, [])
     if len(samples) < SAMPLES:
-        pairs = zip(
-            before.filter(differs).to_pylist(), after.filter(differs).to_pylist(), strict=True
-        )
-        samples += [around_change(*pair) for pair, _ in zip(pairs, range(SAMPLES), strict=False)]
-        del samples[SAMPLES:]
+        some = [t.filter(differs)[: SAMPLES - len(samples)].to_pylist() for t in (before, after)]
+        samples += [around_change(*pair) for pair in zip(*some, strict=True)]
     return pc.replace_with_mask(texts, matches, after)
 
 

@@ -9,6 +9,7 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,10 +86,8 @@ def deliver(
             for name, path in files.items()
         }
         rest = stack.enter_context(parquet.ParquetWriter(dropped_file, dropped_schema, **_WRITTEN))
-        for part in part_files(texts):
-            table = parquet.read_table(part)
+        for table, tokens in _read_ahead(part_files(texts), fitted):
             ids = table.column("id").to_numpy()
-            table, tokens = _with_fitted(table, parquet.read_table(fitted / part.name), ids)
             why, where = reason[ids].copy(), split[ids].copy()
             over = (where >= 0) & (tokens > too_long_is_dropped)
             why[over], where[over] = too_long, -1
@@ -122,12 +121,29 @@ def deliver(
     return Delivered(counts, dict(dropped), digest.hexdigest(), tokens_of.tolist(), labels, samples)
 
 
-def _with_fitted(table: pa.Table, fitted: pa.Table, ids: Any) -> tuple[pa.Table, Any]:
+def _read_ahead(parts: list[Path], fitted: Path) -> Iterator[tuple[pa.Table, Any]]:
+    """The parts with their tokens; while one is written, a thread reads the next."""
+    from pyarrow import parquet
+
+    def read(part: Path) -> tuple[pa.Table, Any]:
+        return _with_fitted(parquet.read_table(part), parquet.read_table(fitted / part.name))
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming = [thread.submit(read, part) for part in parts[:1]]
+        for part in parts[1:]:
+            coming.append(thread.submit(read, part))
+            yield coming.pop(0).result()
+        for last in coming:
+            yield last.result()
+
+
+def _with_fitted(table: pa.Table, fitted: pa.Table) -> tuple[pa.Table, Any]:
     """The rows with shortened questions and without cut turns, and their tokens (0: not in use)."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    ids = table.column("id").to_numpy()
     tokens = np.zeros(len(ids), np.int64)
     if not fitted.num_rows:
         return table, tokens

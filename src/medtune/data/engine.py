@@ -127,7 +127,9 @@ def _guarded(step: Step, part: Path, target: Path) -> Facts:
     except MedtuneError as error:
         return {"medtune_error": str(error)}
     except Exception as error:
-        explained = disk_error(error, target) if isinstance(error, OSError) else error
+        # The target stands in a hidden folder until it is whole; people know the one above.
+        place = target.parent.parent if target.parent.name.startswith(".") else target
+        explained = disk_error(error, place) if isinstance(error, OSError) else error
         if isinstance(explained, MedtuneError):
             return {"medtune_error": str(explained)}
         where = traceback.format_exc()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from medtune.data.engine import write_part
 from medtune.data.formats import SUFFIXES, records_of, suffix_of
@@ -86,34 +87,37 @@ def read_sources(sources: list[Source], section: DataSection, folder: Path) -> d
     Raises:
         MedtuneError: a file is broken (with the line) or no row is there at all.
     """
-    writer = PartWriter(folder)
     said = []
-    for source in sources:
-        before, shape = writer.rows, None
-        for record, shape in _records(source):
-            row = dialogue(record, shape)
-            writer.add(row, source.name, row.system or section.system or "")
-        if writer.rows == before:
-            raise MedtuneError(f"{source.name} holds no rows; check the file.")
-        assert shape is not None
-        said.append(
-            {
-                "source": source.name,
-                "rows": writer.rows - before,
-                "shape": shape.name,
-                "columns": {
-                    key: names[0] if len(names) == 1 else names
-                    for key, names in shape.columns.items()
-                },
-                "sentence": shape.sentence(),
-            }
-        )
-    writer.close()
+    with PartWriter(folder) as writer:
+        for source in sources:
+            before, shape = writer.rows, None
+            for record, shape in _records(source):
+                row = dialogue(record, shape)
+                writer.add(row, source.name, row.system or section.system or "")
+            if writer.rows == before:
+                raise MedtuneError(f"{source.name} holds no rows; check the file.")
+            assert shape is not None
+            said.append(
+                {
+                    "source": source.name,
+                    "rows": writer.rows - before,
+                    "shape": shape.name,
+                    "columns": {
+                        key: names[0] if len(names) == 1 else names
+                        for key, names in shape.columns.items()
+                    },
+                    "sentence": shape.sentence(),
+                }
+            )
     return {"rows": writer.rows, "sources": said}
 
 
 class PartWriter:
-    """Collects rows and writes them as numbered part files; ids run from 0."""
+    """Collects rows and writes them as numbered part files; ids run from 0.
+
+    A part is written by a thread while the next one is collected; at its end as a context, the
+    last one is written and all are there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -121,6 +125,18 @@ class PartWriter:
         self._parts = 0
         self._pending: list[tuple[Any, ...]] = []
         self._characters = 0
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._written: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Also after an error: the folder must not be cleared away while the thread writes into it.
+        with self._thread:
+            if kind is None:
+                self._hand_over()
+                self._wait()
 
     def add(self, row: Dialogue, source: str, system: str) -> None:
         self._pending.append(
@@ -132,10 +148,9 @@ class PartWriter:
         self.rows += 1
         self._characters += len(row.question) + len(row.answer)
         if len(self._pending) >= PART_ROWS or self._characters >= PART_CHARACTERS:
-            self.close()
+            self._hand_over()
 
-    def close(self) -> None:
-        """Write what is pending."""
+    def _hand_over(self) -> None:
         import pyarrow as pa
 
         if self._pending:
@@ -143,9 +158,14 @@ class PartWriter:
             values = zip(*self._pending, strict=True)
             columns = [_column(list(v), f.type) for v, f in zip(values, schema, strict=True)]
             path = self.folder / f"part-{self._parts:06}.parquet"
-            write_part(pa.table(columns, schema=schema), path)
+            self._wait()  # one part at a time, so that memory stays bounded
+            self._written = self._thread.submit(write_part, pa.table(columns, schema=schema), path)
             self._parts += 1
             self._pending, self._characters = [], 0
+
+    def _wait(self) -> None:
+        if self._written is not None:
+            self._written.result()
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
