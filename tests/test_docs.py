@@ -46,7 +46,7 @@ SHORT = {
     "inspect": ["data.limit=80"],
     "train": [
         "data.limit=80", "training.max_steps=2", "training.evaluate_every=2", "training.samples=0",
-        "evaluation.limit=6", "evaluation.max_new_tokens=8",
+        "evaluation.limit=6", "evaluation.max_new_tokens=8", "evaluation.metrics=[perplexity,rouge_l]",
     ],
 }  # fmt: skip
 
