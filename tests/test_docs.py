@@ -44,6 +44,7 @@ ELSEWHERE = {
 SHORT = {
     "prepare": ["data.limit=80"],
     "inspect": ["data.limit=80"],
+    "chat": ["--max-new-tokens", "8"],
     "train": [
         "data.limit=80", "training.max_steps=2", "training.evaluate_every=2", "training.samples=0",
         "evaluation.limit=6", "evaluation.max_new_tokens=8", "evaluation.metrics=[perplexity,rouge_l]",
@@ -68,7 +69,7 @@ def _session_of(lines: list[str]) -> list[dict[str, object]]:
     for line in lines:
         program, _, into = line.partition(" > ")
         words = shlex.split(program)
-        assert words[0] == "medtune", f"add {line!r} to ELSEWHERE, or run it"
+        assert words[0] == "medtune", f"{line!r} is not run: add it to ELSEWHERE with the reason"
         words += SHORT.get(words[1], [])
         commands.append({"words": words, "typed": "I have a sore throat.\n/quit\n", "into": into})
     return commands
