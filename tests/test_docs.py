@@ -258,3 +258,15 @@ def test_the_predicted_table_is_what_plan_says(monkeypatch: pytest.MonkeyPatch) 
     for name, said in rows:
         memory = plan(load_recipe(name), card_of("t4")).memory.total / 2**30
         assert abs(memory - float(said)) < 0.1 * memory, (name, memory)
+
+
+def test_the_python_of_the_reference_names_what_exists() -> None:
+    """The same calls are made, at length, by the notebook, which test_notebook.py runs."""
+    text = (REPOSITORY / "docs/reference.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", text, re.S)
+    compile(code, "reference.md", "exec")
+    imports = [line for line in code.splitlines() if line.startswith("from medtune")]
+    names: dict[str, object] = {}
+    exec("\n".join(imports), names)
+    used = set(re.findall(r"\b([a-zA-Z_]+)\(", code)) - {"print", "Path", "keep"}
+    assert used <= set(names)
