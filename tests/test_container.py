@@ -56,6 +56,18 @@ def test_the_compose_file_names_files_that_are_there() -> None:
     assert scrape[0]["static_configs"][0]["targets"] == ["medtune:7860"]
 
 
+@pytest.mark.parametrize("name", ["compose.yaml", "docker/compose.cuda.yaml"])
+def test_the_compose_files_obey_the_schema_of_the_compose_specification(name: str) -> None:
+    checker = shutil.which("check-jsonschema", path=str(Path(sys.executable).parent))
+    if checker is None:
+        pytest.skip("check-jsonschema is not here (pip install check-jsonschema)")
+    done = subprocess.run(
+        [checker, "--builtin-schema", "vendor.compose-spec", name],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
 def test_docker_builds_the_image_and_it_answers() -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "info"], capture_output=True).returncode:

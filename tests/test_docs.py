@@ -44,9 +44,10 @@ ELSEWHERE = {
 SHORT = {
     "prepare": ["data.limit=80"],
     "inspect": ["data.limit=80"],
+    "chat": ["--max-new-tokens", "8"],
     "train": [
         "data.limit=80", "training.max_steps=2", "training.evaluate_every=2", "training.samples=0",
-        "evaluation.limit=6", "evaluation.max_new_tokens=8",
+        "evaluation.limit=6", "evaluation.max_new_tokens=8", "evaluation.metrics=[perplexity,rouge_l]",
     ],
 }  # fmt: skip
 
@@ -68,7 +69,7 @@ def _session_of(lines: list[str]) -> list[dict[str, object]]:
     for line in lines:
         program, _, into = line.partition(" > ")
         words = shlex.split(program)
-        assert words[0] == "medtune", f"add {line!r} to ELSEWHERE, or run it"
+        assert words[0] == "medtune", f"{line!r} is not run: add it to ELSEWHERE with the reason"
         words += SHORT.get(words[1], [])
         commands.append({"words": words, "typed": "I have a sore throat.\n/quit\n", "into": into})
     return commands
@@ -257,3 +258,15 @@ def test_the_predicted_table_is_what_plan_says(monkeypatch: pytest.MonkeyPatch) 
     for name, said in rows:
         memory = plan(load_recipe(name), card_of("t4")).memory.total / 2**30
         assert abs(memory - float(said)) < 0.1 * memory, (name, memory)
+
+
+def test_the_python_of_the_reference_names_what_exists() -> None:
+    """The same calls are made, at length, by the notebook, which test_notebook.py runs."""
+    text = (REPOSITORY / "docs/reference.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", text, re.S)
+    compile(code, "reference.md", "exec")
+    imports = [line for line in code.splitlines() if line.startswith("from medtune")]
+    names: dict[str, object] = {}
+    exec("\n".join(imports), names)
+    used = set(re.findall(r"\b([a-zA-Z_]+)\(", code)) - {"print", "Path", "keep"}
+    assert used <= set(names)

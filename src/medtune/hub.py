@@ -70,7 +70,7 @@ def fetch(
         return _download_refused(error, status, what, kind, repo_id, revision)
 
     try:
-        # The first contact is tried once where there is no network at all: that is said at once.
+        # Where there is no network at all, that is said at once.
         patiently(look, refused, say, cut=None)
     except HFValidationError:
         raise MedtuneError(
@@ -100,8 +100,8 @@ def patiently(
         call: talks to the Hub, by ``huggingface_hub``.
         refused: the error for an HTTP status that is final; 0 where it is not known.
         say: told before each wait.
-        cut: the sentence for a connection that keeps breaking; None: not tried again, and the
-            transport's own error is raised.
+        cut: the sentence for a connection that cannot be made or keeps breaking; None: one that
+            cannot be made is not tried again, and the transport's own error is raised.
 
     Raises:
         MedtuneError: refused, or still failing at the last try.
@@ -126,9 +126,11 @@ def patiently(
                 if status not in _AGAIN or tried == _TRIES:
                     raise refused(reason, status) from error
                 wait, what = _asked_wait(reason) or 2.0 ** (tried - 1), f"answered {status}"
-            elif cut is None or _of_the_disk(error):
+            elif _of_the_disk(error) or (cut is None and not _is_cut(error)):
                 raise
             elif tried == _TRIES:
+                if cut is None:
+                    raise
                 raise MedtuneError(cut) from error
             else:
                 wait, what = 2.0 ** (tried - 1), "cut the connection"
@@ -204,6 +206,11 @@ def _has_token() -> bool:
     from huggingface_hub import get_token
 
     return get_token() is not None
+
+
+def _is_cut(error: Exception) -> bool:
+    """A connection that was there and broke, unlike one that could not be made or timed out."""
+    return type(error).__name__ in ("RemoteProtocolError", "ReadError", "WriteError")
 
 
 def _of_the_disk(error: Exception) -> int | None:

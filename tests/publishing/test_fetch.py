@@ -49,7 +49,7 @@ def _fetch(hub: Hub, home: Path, *before: str, **more: str) -> subprocess.Comple
 
 @pytest.mark.parametrize(
     ("path", "what"),
-    [("revision", 429), ("revision", 503), ("safetensors", "cut")],
+    [("revision", 429), ("revision", "cut"), ("safetensors", 503), ("safetensors", "cut")],
 )
 def test_a_busy_or_failing_hub_is_asked_again(
     hub: Hub, tmp_path: Path, path: str, what: int | str

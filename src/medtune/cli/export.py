@@ -84,7 +84,7 @@ def _size(path: Path) -> int:
 
 def _next(to: Target, path: Path, name: str) -> str:
     return {
-        "gguf": f"Run it: llama-cli -m {path}, or medtune chat {name} --engine llamacpp",
+        "gguf": f"Run it: llama-cli -m {path}; with the safety layer in front: medtune chat {name}",
         "merged": f"Load it with transformers or vLLM: vllm serve {path}",
         "ollama": f"Next: ollama create {name} -f {path} && ollama run {name}",
         "adapter": f"Put it on a GGUF of the base: llama-cli -m BASE.gguf --lora {path}",

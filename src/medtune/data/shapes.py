@@ -93,9 +93,10 @@ def shape_of(names: Sequence[str], wanted: Mapping[Column, str | list[str]], whe
                 if keys:
                     found["patient"] = keys[:1]
             return Shape(known["name"], found, {k: actual[v.casefold()] for k, v in others.items()})
+    last = [names[0], *names][-2:]  # numbers of rows and dates mostly come first
     raise MedtuneError(
         f"{where} has the columns {', '.join(names)}; say which is which, "
-        f"for example data.columns='{{question: {names[0]}, answer: {names[-1]}}}'."
+        f"for example data.columns='{{question: {last[0]}, answer: {last[1]}}}'."
     )
 
 

@@ -309,4 +309,4 @@ def _use(what: What, repo_id: str, name: str) -> str:
         return f"hf download {repo_id} --local-dir {name}\nllama-cli -m {name}/*.gguf"
     if what == "merged":
         return f"vllm serve {repo_id}"
-    return f"pip install medtune\nmedtune chat hub:{repo_id}"
+    return f"pip install git+https://github.com/medtune/medtune\nmedtune chat hub:{repo_id}"
