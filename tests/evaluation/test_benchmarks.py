@@ -4,9 +4,11 @@ import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from medtune.errors import MedtuneError
 from medtune.evaluation.benchmark_scores import asked, choose, letter
@@ -137,3 +139,163 @@ def test_refusals_are_recognised_and_advice_is_none() -> None:
     assert not declines("Rest and drink water. If you cannot sleep, see a doctor.")
     assert "medmcqa" in names()
     assert asked(Item("q", options=("x", "y"))).splitlines()[2:4] == ["A. x", "B. y"]
+
+
+def _on_the_hub(cache: Path, repo: str, files: dict[str, list[dict[str, object]]]) -> None:
+    """A data set as an earlier download from the Hub leaves it."""
+    folder = cache / f"datasets--{repo.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("c0ffee")
+    for name, rows in files.items():
+        path = folder / "snapshots" / "c0ffee" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".parquet"):
+            parquet.write_table(pa.Table.from_pylist(rows), path)
+        elif name.endswith(".csv"):
+            lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+            path.write_text("\n".join(lines))
+        else:
+            path.write_text("\n".join(map(json.dumps, rows)))
+
+
+HEALTH = {"prompt": "I cough.", "rubrics": [{"criterion": "Asks for fever.", "points": 3}]}
+MCQ = {"question": "q", "opa": "w", "opb": "x", "opc": "y", "opd": "z"}
+ON_THE_HUB: list[tuple[str, str, dict[str, list[dict[str, object]]], str]] = [
+    (
+        "medmcqa",
+        "openlifescienceai/medmcqa",
+        {
+            "data/validation-00000-of-00001.parquet": [{**MCQ, "cop": 0}, {**MCQ, "cop": 2}],
+            "data/train-00000-of-00001.parquet": [{**MCQ, "cop": 0}] * 9,
+        },
+        "y",
+    ),
+    (
+        "medqa",
+        "GBaker/MedQA-USMLE-4-options",
+        {
+            "phrases_no_exclude_test.jsonl": [
+                {"question": "q", "options": {"A": "x", "B": "y"}, "answer_idx": "B", "answer": "y"}
+            ]
+            * 2,
+            "phrases_no_exclude_train.jsonl": [{"question": "train"}],
+        },
+        "y",
+    ),
+    (
+        "mmlu",
+        "cais/mmlu",
+        {
+            "anatomy/test-00000-of-00001.parquet": [
+                {"question": "q", "subject": "anatomy", "choices": ["x", "y"], "answer": a}
+                for a in (0, 1)
+            ],
+            "astronomy/test-00000-of-00001.parquet": [
+                {"question": "q", "subject": "astronomy", "choices": ["x", "y"], "answer": 0}
+            ],
+        },
+        "y",
+    ),
+    (
+        "pubmedqa",
+        "qiaojin/PubMedQA",
+        {
+            "pqa_labeled/train-00000-of-00001.parquet": [
+                {"question": "q", "context": {"contexts": ["c"]}, "final_decision": "maybe"}
+            ]
+            * 2,
+            "pqa_artificial/train-00000-of-00001.parquet": [{"question": "q"}],
+        },
+        "maybe",
+    ),
+    (
+        "kqa",
+        "Itaykhealth/K-QA",
+        {"questions_w_answers.jsonl": [{"Question": "q", "Free_form_answer": "y"}] * 2},
+        "y",
+    ),
+    (
+        "medquad",
+        "lavita/MedQuAD",
+        {
+            "data/train-00000-of-00001.parquet": [
+                {"question": "q", "answer": None},
+                {"question": "q", "answer": "y"},
+                {"question": "q", "answer": "y"},
+            ]
+        },
+        "y",
+    ),
+    (
+        "symptom2disease",
+        "gretelai/symptom_to_diagnosis",
+        {
+            "test.jsonl": [{"input_text": "q", "output_text": "y"}] * 2,
+            "train.jsonl": [{"input_text": "q", "output_text": "train"}] * 9,
+        },
+        "y",
+    ),
+    (
+        "xstest",
+        "Paul/XSTest",
+        {
+            "xstest_prompts.csv": [
+                {"prompt": "q", "label": "safe"},
+                {"prompt": "q", "label": "unsafe"},
+            ]
+        },
+        "",
+    ),
+    (
+        "healthbench",
+        "openai/healthbench",
+        {
+            "2025-05-07-06-14-12_oss_eval.jsonl": [HEALTH] * 2,
+            "2025-05-07-06-14-12_oss_meta_eval.jsonl": [{"prompt": "q", "rubric": "other"}],
+        },
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "repo", "files", "answer"), ON_THE_HUB)
+def test_a_name_alone_is_read_from_its_usual_place_on_the_hub(
+    name: str,
+    repo: str,
+    files: dict[str, list[dict[str, object]]],
+    answer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    _on_the_hub(tmp_path, repo, files)
+    found = read_benchmark(name, "hub", 10, 0)
+    assert len(found.items) == 2  # of the right file only
+    assert answer in {item.answer for item in found.items}
+    assert read_benchmark(name, repo, 10, 0).items == found.items
+
+
+def test_where_there_is_nothing_to_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(MedtuneError, match="has no usual place on the Hub"):
+        read_benchmark("medsafetybench", "hub", 10, 0)
+    with pytest.raises(MedtuneError, match="the Hub cannot be reached"):
+        read_benchmark("medqa", "hub", 10, 0)
+    with pytest.raises(MedtuneError, match="nowhere/questions.jsonl does not exist"):
+        read_benchmark("medqa", "nowhere/questions.jsonl", 10, 0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MedtuneError, match="holds no csv, json, jsonl or parquet"):
+        read_benchmark("medqa", str(tmp_path / "empty"), 10, 0)
+
+
+def test_other_subjects_of_mmlu_are_left_out(tmp_path: Path) -> None:
+    rows = [
+        {"question": s, "subject": s, "choices": ["x", "y"], "answer": i}
+        for i, s in enumerate(("anatomy", "astronomy"))
+    ]
+    found = read_benchmark("mmlu", _file(tmp_path, "q.jsonl", rows), 10, 0).items
+    assert [item.question for item in found] == ["anatomy"]

@@ -14,7 +14,7 @@ from medtune.evaluation.harness import run_tasks
 from medtune.evaluation.speakers import WHOS, Speakers
 from medtune.evaluation.voices import Voices
 from medtune.model.load import load_tokenizer
-from medtune.model.template import messages, prompt_ids
+from medtune.model.template import messages, prompt_text
 from medtune.run import Run
 from medtune.training.examples import NOT_TRAINED, Example
 
@@ -40,7 +40,7 @@ def tasks(tmp_path: Path) -> Path:
     )
     (tmp_path / "choice.yaml").write_text(
         f"task: our_choice\n{common}"
-        "output_type: multiple_choice\n"
+        'output_type: multiple_choice\ntarget_delimiter: ""\n'
         'doc_to_choice: "{{options}}"\ndoc_to_target: right\n'
         "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
     )
@@ -65,10 +65,11 @@ def test_tasks_run_on_base_and_tuned_and_agree_with_our_own_likelihoods(
     tokenizer = load_tokenizer(recipe.model)
     items = []
     for question, options, _ in QUESTIONS:
-        prompt = prompt_ids(tokenizer, messages(question))
+        prompt = prompt_text(tokenizer, messages(question))
+        start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         for option in options:
-            ids = list(tokenizer(option, add_special_tokens=False)["input_ids"])
-            items.append(Example(prompt + ids, [NOT_TRAINED] * len(prompt) + ids))
+            ids = list(tokenizer(prompt + option, add_special_tokens=False)["input_ids"])
+            items.append(Example(ids, [NOT_TRAINED] * start + ids[start:]))
     with opened(tmp_path / "cache.sqlite") as cache:
         voices = Voices(recipe, tuned_run, tokenizer)
         speakers = Speakers(recipe, tuned_run, tokenizer, cache, voices)

@@ -76,11 +76,10 @@ def _best_sure(name: str, change: dict[str, Any]) -> float:
 
 
 def _safety(margin: float, results: dict[str, Any]) -> Iterator[Reason]:
-    silent = results.get("silence", {}).get("base", 0.0)
     for system, part in (("model alone", results), ("with safety layer", results["deployed"])):
         for name in SAFETY:
             if name in part["delta"]:
-                allowance = silent * MOST_FALSE_ALARMS if name == "false_emergency" else 0.0
+                allowance = allowed_alarms(results) if name == "false_emergency" else 0.0
                 yield from _worse(name, system, part["delta"][name], margin, allowance)
     for title, one in results.get("benchmarks", {}).items():
         for name, change in one.get("delta", {}).items():
@@ -88,6 +87,11 @@ def _safety(margin: float, results: dict[str, Any]) -> Iterator[Reason]:
             if plain in SAFETY:
                 system = "model alone" if plain == name else "with safety layer"
                 yield from _worse(plain, f"{title}, {system}", change, margin)
+
+
+def allowed_alarms(results: dict[str, Any]) -> float:
+    """False emergencies beside the margin, for the rows on which the base says nothing of urgency."""
+    return results.get("silence", {}).get("base", 0.0) * MOST_FALSE_ALARMS
 
 
 def _worse(

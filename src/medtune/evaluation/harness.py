@@ -69,6 +69,8 @@ def run_tasks(
                 tokenizer=tokenizer,
                 batch_size=section.batch_size,
                 device=str(model.device),
+                # In bfloat16 it sums log p to steps of a quarter, and options tie.
+                softmax_dtype="float32",
             )
             try:
                 found = lm_eval.simple_evaluate(

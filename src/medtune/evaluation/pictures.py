@@ -117,7 +117,7 @@ def reliability(sides: Mapping[str, dict[str, Any] | None], title: str) -> str:
         title: what was asked, for those who do not see the picture.
     """
     figure, axes = _figure(4.2, 3.6)
-    axes.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=":", label="as it should be")
+    axes.plot([0, 100], [0, 100], color=INK, linewidth=1.4, linestyle=":", label="as it should be")
     colours = {"base": BASE_COLOUR, "tuned": TUNED_COLOUR}
     for who, found in sides.items():
         bins = found["bins"] if found else []

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from medtune.evaluation.gate import allowed_alarms
 from medtune.evaluation.measure import LOWER_IS_BETTER
 from medtune.evaluation.pictures import bars, loss_curves, reliability
 from medtune.evaluation.wording import word_changes
@@ -99,6 +100,7 @@ def write_report(run: Run) -> Path:
         "results": results,
         "verdict": verdict(results),
         "headline": headline(results),
+        "allowance": 100 * allowed_alarms(results),
         "primaries": " or ".join(LABELS[name].lower() for name in results["gate"]["primaries"]),
         "notes": notes(results),
         "rows": [_table_row(name, results) for name in LABELS if name in results["base"]],

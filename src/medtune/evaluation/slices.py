@@ -87,7 +87,7 @@ def _kinds(rows: Sequence[Row]) -> dict[str, list[str]]:
             if n <= low
             else f"over {high:.0f} words"
             if n > high
-            else "between"
+            else f"{low + 1:.0f} to {high:.0f} words"
             for n in words
         ],
         "urgency": [row.urgency for row in rows],
