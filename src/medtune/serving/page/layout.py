@@ -275,7 +275,7 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
         draw, known, everything, **quick
     )
     chosen.input(changed(Talks.choose), [*known, chosen], everything, **ending)
-    search.input(draw, known, everything, **quick)
+    search.change(draw, known, everything, **quick)
     keep.input(keep_or_not, [state, keep], owner, **quick)
     delete_all.click(lambda: gr.Group(visible=True), None, really, **quick)
     no.click(lambda: gr.Group(visible=False), None, really, **quick)
