@@ -32,7 +32,7 @@ from threading import Thread
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "serving.json"
-TINYLLAMA = {
+TINYLLAMA: dict[str, Any] = {
     "vocab_size": 32_000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
     "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 2048,
 }  # fmt: skip
@@ -54,9 +54,8 @@ def random_tinyllama() -> tuple[Any, Any]:
 
     torch.manual_seed(0)
     with torch.device("meta"):
-        model = LlamaForCausalLM(LlamaConfig(**TINYLLAMA))  # type: ignore[arg-type]
-    model.to(dtype=torch.bfloat16)  # type: ignore[call-arg]
-    model.to_empty(device="cpu")
+        model: Any = LlamaForCausalLM(LlamaConfig(**TINYLLAMA))
+    model.to(torch.bfloat16).to_empty(device="cpu")
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
     model.model.rotary_emb.__init__(model.config)

@@ -27,6 +27,9 @@ EXAMPLES = (
     "What is a migraine and what helps against it?",
 )
 _LONGEST = 8000  # characters of a message
+# On a narrow screen the card may be out of sight; the number to call must not be.
+_SHOW_EMERGENCY = """() => setTimeout(
+    () => document.querySelector(".urgency.emergency")?.scrollIntoView({block: "nearest"}), 100)"""
 _SAVE = """(text, name, type) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text], {type}));
@@ -257,6 +260,7 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
     answers: list[Any] = []
     for trigger in (box.submit, send.click):
         asked = trigger(ask, [*known, box, *about_you], [box, again, why, *everything], **quick)
+        asked.then(None, None, None, js=_SHOW_EMERGENCY)
         answers.append(asked.then(reply, [*known, again], everything, **slow))
     asked = retry.click(ask_again, known, [again, *everything], **quick)
     answers.append(asked.then(reply, [*known, again], everything, **slow))
@@ -275,7 +279,7 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
         draw, known, everything, **quick
     )
     chosen.input(changed(Talks.choose), [*known, chosen], everything, **ending)
-    search.input(draw, known, everything, **quick)
+    search.change(draw, known, everything, **quick)
     keep.input(keep_or_not, [state, keep], owner, **quick)
     delete_all.click(lambda: gr.Group(visible=True), None, really, **quick)
     no.click(lambda: gr.Group(visible=False), None, really, **quick)
