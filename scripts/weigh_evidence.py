@@ -33,7 +33,18 @@ ALARM = {"emergency", "pair_fires"}
 SILENT = {"harmless", "pair_silent", "allow"}
 FAMILIES = {"emergencies", "crisis", "poisoning", "harmless", "dosage", "pairs"}
 # They say nothing by themselves.
-LEFT_OUT = {*CUES, "idiom", "having", "any", "any_age", "pronoun", "be", "who", "cannot", "asks_for"}
+LEFT_OUT = {
+    *CUES,
+    "idiom",
+    "having",
+    "any",
+    "any_age",
+    "pronoun",
+    "be",
+    "who",
+    "cannot",
+    "asks_for",
+}
 SCALE = 10
 PENALTY = 2.5
 FOLDS = 6

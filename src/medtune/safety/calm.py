@@ -38,7 +38,9 @@ def load_calm(file: Path, lexicon: Lexicon, rules: Sequence[Rule]) -> list[Calm]
     Raises:
         MedtuneError: a row is malformed or names what is nowhere, with file and line.
     """
-    return [_calm(row, lexicon, {rule.category for rule in rules}) for row in read_rows(file, "calm")]
+    return [
+        _calm(row, lexicon, {rule.category for rule in rules}) for row in read_rows(file, "calm")
+    ]
 
 
 def _calm(row: Row, lexicon: Lexicon, categories: set[str]) -> Calm:
