@@ -77,9 +77,11 @@ def messages(files: list[Path]) -> list[tuple[str, bool]]:
             row = json.loads(line)
             if row["kind"] in ALARM | SILENT and not held_back(row["text"]):
                 rows.append((row["text"], row["kind"] in ALARM))
-    for row in vignettes("tune"):
-        if len(row.messages) == 1 and row.family in FAMILIES:
-            rows.append((row.messages[0], row.level == "emergency"))
+    rows += [
+        (row.messages[0], row.level == "emergency")
+        for row in vignettes("tune")
+        if len(row.messages) == 1 and row.family in FAMILIES
+    ]
     return rows
 
 
