@@ -17,7 +17,7 @@ from medtune.safety.source import Row, read_rows
 from medtune.safety.spelling import Spelling, ordinary_words
 from medtune.safety.text import Words
 
-MOST_ANCHORS = 12_000
+MOST_ANCHORS = 6_000
 """So many words that can begin a phrase are looked at, from the beginning and the end."""
 _CACHED_WORDS = 100_000
 _MOST_CORRECTIONS = 4_000
@@ -174,7 +174,9 @@ class Lexicon:
         self._by_word: list[dict[str, list[_Start]]] = [{} for _ in range(self.levels)]
         self._by_concept: list[dict[str, list[_Start]]] = [{} for _ in range(self.levels)]
         self._masking: dict[str, list[_Start]] = {}
-        self._nears: list[list[_Concept]] = [[] for _ in range(self.levels)]
+        self._nears: list[dict[str, list[tuple[str, tuple[str, ...], int]]]] = [
+            {} for _ in range(self.levels)
+        ]
         for concept in self.concepts.values():
             masking = concept.name in self.masks
             for elements in concept.phrases:
@@ -184,11 +186,10 @@ class Lexicon:
                     by_word.setdefault(word, []).append(start)
                 for need in elements[0].concepts:
                     self._by_concept[concept.level].setdefault(need, []).append(start)
-            if concept.nears:
-                self._nears[concept.level].append(concept)
-        self._beginning: list[dict[frozenset[str], tuple[_Start, ...]]] = [
-            {} for _ in range(self.levels)
-        ]
+            for parts, within in concept.nears:
+                near = (concept.name, parts, within)
+                self._nears[concept.level].setdefault(parts[0], []).append(near)
+        self._beginning: dict[frozenset[str], tuple[tuple[int, _Groups], ...]] = {}
 
     # --- reading a message
 
@@ -290,28 +291,41 @@ class Lexicon:
     def _run(self, reading: Reading, symbols: list[frozenset[str]], anchors: list[int]) -> None:
         matcher = _Matcher(reading, symbols)
         present: frozenset[str] = frozenset().union(*(symbols[i] for i in anchors))
+        begun: list[list[tuple[int, _Groups]]] = [[] for _ in range(self.levels)]
+        for i in anchors:
+            for level, groups in self._starting(symbols[i]):
+                begun[level].append((i, groups))
         for level in range(self.levels):
-            for i in anchors:
-                for start in self._starting(level, symbols[i]):
-                    if start.second is None or not start.second.isdisjoint(present):
-                        matcher.try_at(start.name, start.elements, i)
-            for need, starts in self._by_concept[level].items():
-                for hit in reading.hits.get(need, ()):
-                    for start in starts:
+            for i, groups in begun[level]:
+                for second, starts in groups:
+                    if second is None or not second.isdisjoint(present):
+                        for start in starts:
+                            matcher.try_at(start.name, start.elements, i)
+            by_concept = self._by_concept[level]
+            for need in sorted(by_concept.keys() & reading.hits.keys()):
+                for hit in reading.hits[need]:
+                    for start in by_concept[need]:
                         matcher.try_after(start.name, start.elements, hit)
             matcher.store()
-            for concept in self._nears[level]:
-                for parts, within in concept.nears:
-                    matcher.near(concept.name, parts, within)
+            nears = self._nears[level]
+            for part in sorted(nears.keys() & reading.hits.keys()):
+                for name, parts, within in nears[part]:
+                    matcher.near(name, parts, within)
             matcher.store()
 
-    def _starting(self, level: int, symbol: frozenset[str]) -> tuple[_Start, ...]:
-        """The phrases of a level that may begin at a word."""
-        known = self._beginning[level].get(symbol)
+    def _starting(self, symbol: frozenset[str]) -> tuple[tuple[int, _Groups], ...]:
+        """The phrases that may begin at a word, by level and by what must follow it."""
+        known = self._beginning.get(symbol)
         if known is None:
-            by_word = self._by_word[level]
-            known = tuple(start for word in sorted(symbol) for start in by_word.get(word, ()))
-            self._beginning[level][symbol] = known
+            found: list[tuple[int, _Groups]] = []
+            for level, by_word in enumerate(self._by_word):
+                groups: dict[frozenset[str] | None, list[_Start]] = {}
+                for word in sorted(symbol):
+                    for start in by_word.get(word, ()):
+                        groups.setdefault(start.second, []).append(start)
+                if groups:
+                    found.append((level, tuple((k, tuple(v)) for k, v in groups.items())))
+            known = self._beginning[symbol] = tuple(found)
         return known
 
 
@@ -322,6 +336,10 @@ class _Start:
     name: str
     elements: tuple[Element, ...]
     second: frozenset[str] | None
+
+
+_Groups = tuple[tuple[frozenset[str] | None, tuple[_Start, ...]], ...]
+"""Phrases with the words of which one must follow, wherever, for them to be looked at."""
 
 
 def _start(name: str, elements: tuple[Element, ...]) -> _Start:
@@ -372,8 +390,11 @@ class _Matcher:
     def store(self) -> None:
         """Make what was found visible to later levels, in reading order."""
         for name, found in self._new.items():
-            known = self.reading.hits.get(name, [])
-            hits = {hit.at: hit for hit in known} | found
+            known = self.reading.hits.get(name)
+            if known is None and len(found) == 1:
+                self.reading.hits[name] = list(found.values())
+                continue
+            hits = {hit.at: hit for hit in known} | found if known else found
             self.reading.hits[name] = sorted(hits.values(), key=lambda hit: (hit.start, hit.end))
             self._starting.pop(name, None)
         self._new = {}

@@ -272,7 +272,8 @@ class Findings:
         terms: list[list[Hit]] = []
         figures = [hit for concept in rule.not_as for hit in self.reading.found(concept)]
         for term in rule.all:
-            hits = [hit for concept in term for hit in self.counting(concept, even_if)]
+            found = term if len(term) < 3 else [c for c in term if c in self.reading.hits]
+            hits = [hit for concept in found for hit in self.counting(concept, even_if)]
             if figures:
                 hits = [hit for hit in hits if not _overlaps(hit, figures)]
             if not hits:
@@ -312,16 +313,17 @@ class Findings:
             return found
         sentences = self.reading.words.sentences
         figures = [hit for concept in rule.not_as for hit in self.reading.found(concept)]
+        present = self.reading.hits.keys()
         total, evidence = 0, list(found)
         for term, number in rule.points:
+            if present.isdisjoint(term):
+                continue
             excused = rule.even_if if number > 0 else _UNLESS_EVEN_IF | rule.even_if
-            hits = [
-                hit
-                for concept in term
-                for hit in self.counting(concept, excused)
-                if (sentence is None or sentences[hit.start] == sentence)
-                and not _overlaps(hit, figures)
-            ]
+            hits = [hit for concept in term for hit in self.counting(concept, excused)]
+            if sentence is not None:
+                hits = [hit for hit in hits if sentences[hit.start] == sentence]
+            if figures:
+                hits = [hit for hit in hits if not _overlaps(hit, figures)]
             if hits:
                 total += number
                 evidence += hits[:1] if number > 0 else []
