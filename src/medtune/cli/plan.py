@@ -58,17 +58,18 @@ def plan(
             share = rows["train"] / max(1, sum(rows[s] for s in ("train", "validation", "test")))
             counted = round(card["tokens"]["total"] * share)
     planned = predict(settings, card_of(gpu), counted=counted, price=price)
-    scaled = []
+    scaled, assumed = [], []
     if workers is not None:
         from medtune.cluster.scaling import assumptions, scale
 
         scaled = scale(settings, planned, _doublings(workers))
+        assumed = assumptions(planned)
     if as_json:
         facts = asdict(planned)
         facts["memory"]["total"] = planned.memory.total
         if scaled:
             facts["workers"] = [asdict(line) for line in scaled]
-            facts["assumptions"] = assumptions(planned)
+            facts["assumptions"] = assumed
         typer.echo(json.dumps(facts, indent=2))
     else:
         out.print(_table(planned))
@@ -78,7 +79,7 @@ def plan(
         if scaled:
             out.print(_workers_table(scaled))
             out.print(_preparation_table(workers or 1))
-            for sentence in assumptions(planned):
+            for sentence in assumed:
                 say(sentence)
     if not planned.fits:
         raise typer.Exit(1)
