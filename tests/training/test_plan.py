@@ -26,6 +26,7 @@ from medtune.training.plan import Card, card_of, cards, plan
 PUBLISHED = {
     "meta-llama/Llama-2-7b-chat-hf": 6_738_415_616,
     "meta-llama/Meta-Llama-3-8B-Instruct": 8_030_261_248,
+    "meta-llama/Llama-3.1-70B-Instruct": 70_553_706_496,
     "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
     "meta-llama/Llama-3.2-3B-Instruct": 3_212_749_824,
     "mistralai/Mistral-7B-Instruct-v0.2": 7_241_732_096,

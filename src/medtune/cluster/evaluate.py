@@ -71,8 +71,8 @@ class Actors:
         return self._actors
 
     def close(self) -> None:
-        ray.wait([actor.close.remote() for actor in self._actors] or [ray.put(0)], timeout=10)
         for actor in self._actors:
+            ray.wait([actor.close.remote()], timeout=5)
             ray.kill(actor)
 
 
