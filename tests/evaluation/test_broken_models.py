@@ -25,6 +25,7 @@ from medtune.evaluation.cache import opened
 from medtune.evaluation.evaluate import evaluate
 from medtune.evaluation.refusals import own_requests
 from medtune.evaluation.speakers import WHOS, Speakers
+from medtune.evaluation.urgency import urgency_said
 from medtune.model.adapter import lora_config
 from medtune.model.generate import Generated
 from medtune.model.load import load_base, load_tokenizer
@@ -106,10 +107,10 @@ def _answered(run: Run, recipe: Recipe, base: list[str], tuned: list[str]) -> di
 
 def _sound(rows: list[Row]) -> list[str]:
     """The reference in other words at its end, so that it is right and not learned by heart."""
+    said = [row.urgency != "emergency" or urgency_said(row.answer) == "emergency" for row in rows]
     return [
-        f"{'' if CALL in row.answer or row.urgency != 'emergency' else f'{CALL}. '}{row.answer} "
-        f"Keep note number {i} of it."
-        for i, row in enumerate(rows)
+        f"{'' if clear else f'{CALL}. '}{row.answer} Keep note number {i} of it."
+        for i, (row, clear) in enumerate(zip(rows, said, strict=True))
     ]
 
 
