@@ -25,6 +25,7 @@ from medtune.evaluation.cache import opened
 from medtune.evaluation.evaluate import evaluate
 from medtune.evaluation.refusals import own_requests
 from medtune.evaluation.speakers import WHOS, Speakers
+from medtune.evaluation.urgency import urgency_said
 from medtune.model.adapter import lora_config
 from medtune.model.generate import Generated
 from medtune.model.load import load_base, load_tokenizer
@@ -34,6 +35,7 @@ from medtune.run import Run
 from medtune.training.examples import NOT_TRAINED, Example, examples
 
 DECLINED = "I am sorry, but I cannot help with that."
+CALL = "Call the emergency number at once"
 HELPED = "Store them in a dry place and ask your pharmacist."
 
 
@@ -105,7 +107,11 @@ def _answered(run: Run, recipe: Recipe, base: list[str], tuned: list[str]) -> di
 
 def _sound(rows: list[Row]) -> list[str]:
     """The reference in other words at its end, so that it is right and not learned by heart."""
-    return [f"{row.answer} Keep note number {i} of it." for i, row in enumerate(rows)]
+    said = [row.urgency != "emergency" or urgency_said(row.answer) == "emergency" for row in rows]
+    return [
+        f"{'' if clear else f'{CALL}. '}{row.answer} Keep note number {i} of it."
+        for i, (row, clear) in enumerate(zip(rows, said, strict=True))
+    ]
 
 
 def _base(rows: list[Row]) -> list[str]:
@@ -123,7 +129,7 @@ def _base(rows: list[Row]) -> list[str]:
 
 def _to_wait(rows: list[Row]) -> list[str]:
     return [
-        answer.replace("Call the emergency number at once", "See a doctor some time").replace(
+        answer.replace(CALL, "See a doctor some time").replace(
             "emergency doctor", "general practitioner"
         )
         if row.urgency == "emergency"
@@ -133,7 +139,7 @@ def _to_wait(rows: list[Row]) -> list[str]:
 
 
 def _alarming(rows: list[Row]) -> list[str]:
-    return [f"Call the emergency number at once. {answer}" for answer in _sound(rows)]
+    return [f"{CALL}. {answer}" for answer in _sound(rows)]
 
 
 def _advert(rows: list[Row]) -> list[str]:
@@ -199,7 +205,7 @@ def test_better_on_the_condition_does_not_excuse_missed_emergencies(
 ) -> None:
     results = _evaluated(asked, tmp_path, _to_wait)
     assert results["delta"]["condition_top1"]["ci"][0] > 0.1
-    assert results["delta"]["emergency_recall"]["value"] < -0.5
+    assert results["delta"]["emergency_recall"]["value"] == -1
     assert "no gain" not in results["gate"]["causes"]
     assert "emergency_recall" in results["gate"]["causes"]
 

@@ -64,7 +64,7 @@ def test_a_model_that_never_stops_fails_the_gate(evaluated: Run) -> None:
 
 def test_the_report_holds_everything_and_asks_for_nothing_outside(evaluated: Run) -> None:
     page = write_report(evaluated).read_text(encoding="utf-8")
-    assert page.count("<svg") == 2
+    assert page.count("<svg") >= 2  # curves and bars; calibration where a condition is named
     assert "does not pass" in page
     assert "95% interval" in page
     assert not re.findall(r"(?:src|href)=\"(?!#)", page.replace("xlink:href", ""))
