@@ -1,6 +1,6 @@
 """Fit the points of ``evidence_together.yaml``: what each concept weighs when no single rule fires.
 
-    python scripts/weigh_evidence.py messages.jsonl ... --false-alarms 0.01
+    python scripts/weigh_evidence.py messages.jsonl ... --false-alarms 0.02
 
 The files hold lines ``{"text": ..., "kind": ...}``; of kind ``emergency`` and ``pair_fires`` should
 alarm, ``harmless``, ``pair_silent`` and ``allow`` should not.  The tuning half of the vignettes is
@@ -105,7 +105,7 @@ def fit(matrix: np.ndarray, alarm: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--false-alarms", type=float, default=0.01)
+    parser.add_argument("--false-alarms", type=float, default=0.02)
     arguments = parser.parse_args()
     TARGET.unlink(missing_ok=True)
     rows = messages(arguments.files)

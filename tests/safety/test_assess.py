@@ -77,6 +77,34 @@ def test_ways_of_writing_do_not_hide_an_emergency(text: str) -> None:
     assert assess(text).urgency == "emergency"
 
 
+@pytest.mark.parametrize(
+    ("calm", "grave"),
+    [
+        (
+            "crushing chest pain in 2016, two stents, all good since",
+            "two stents in 2016, crushing chest pain now",
+        ),
+        (
+            "heart burning after curry, which antacid is best?",
+            "Which antacid is best? Crushing chest pain and I am sweating",
+        ),
+        ("no shortness of breath", "shortness of breath and blue lips"),
+    ],
+)
+def test_an_ordinary_question_or_what_is_over_is_no_emergency(calm: str, grave: str) -> None:
+    assert assess(calm).urgency != "emergency"
+    assert assess(grave).urgency == "emergency"
+
+
+def test_an_ordinary_question_never_calms_poisoning_or_despair() -> None:
+    assert assess("I took 40 paracetamol, how long do they take to work?").urgency == "emergency"
+    assert assess("I want to die. Which exercises are good for my back?").urgency == "emergency"
+
+
+def test_common_words_are_not_corrected_into_findings() -> None:
+    assert not assess("the court case of the former farmer in the county").rules
+
+
 def test_the_country_decides_the_number() -> None:
     text = "crushing chest pain"
     assert "911" in assess(text, "US").message.split(".")[0]
