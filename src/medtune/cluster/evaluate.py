@@ -44,6 +44,7 @@ class Actors:
     def __init__(self, recipe: Recipe, run: Run) -> None:
         self._recipe, self._run = recipe, run
         self._actors: list[Any] = []
+        self._made_with: tuple[Any, ...] = ()
 
     def compute(
         self, who: Who, kind: Kind, batches: Sequence[list[Any]]
@@ -65,9 +66,10 @@ class Actors:
                 max_task_retries=section.failures,
                 scheduling_strategy="SPREAD",
             )
-            weights = ray.put(_files_of(self._run))
+            # Held here: an actor that starts again reads what it was made with once more.
+            self._made_with = ray.put(self._recipe), ray.put(_files_of(self._run))
             workers = max(1, min(section.workers, batches))
-            self._actors = [kind.remote(self._recipe, weights) for _ in range(workers)]
+            self._actors = [kind.remote(*self._made_with) for _ in range(workers)]
         return self._actors
 
     def close(self) -> None:
