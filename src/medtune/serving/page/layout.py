@@ -63,7 +63,7 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
     import gradio as gr
 
     talking = Talking(service)
-    state, again = gr.State(None), gr.State(False)
+    state, again = gr.State(Talks()), gr.State(False)
     owner = gr.BrowserState("", storage_key="medtune", secret="medtune")
     with gr.Row(elem_id="talk"):
         with gr.Column(scale=3, min_width=200, elem_id="conversations"):

@@ -64,6 +64,9 @@ class Talks:
         self._others: dict[str, Talk] = {}
         self._stop = Event()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Talks:
+        return Talks()  # Gradio copies the first one for every session; an event has no copy
+
     def begin(self) -> Event:
         """A new answer begins, and the one before ends; returns what will end this one."""
         self.stop()
