@@ -74,13 +74,13 @@ def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep
 def _task(recipe: Recipe, run: Run) -> Any:
     section = recipe.cluster
     resources = dict(section.resources_per_worker)
-    return ray.remote(carry_out).options(
+    # A process of its own for each: memory and seed are not those of an earlier one.
+    return ray.remote(max_calls=1)(carry_out).options(
         name=run.name,
         num_cpus=resources.pop("CPU", 0),
         num_gpus=resources.pop("GPU", 0),
         resources=resources,
         max_retries=section.failures,
-        max_calls=1,  # a process of its own: memory and seed are not those of an earlier one
     )
 
 
