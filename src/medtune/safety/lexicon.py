@@ -17,7 +17,7 @@ from medtune.safety.source import Row, read_rows
 from medtune.safety.spelling import Spelling, ordinary_words
 from medtune.safety.text import Words
 
-MOST_ANCHORS = 6_000
+MOST_ANCHORS = 4_000
 """So many words that can begin a phrase are looked at, from the beginning and the end."""
 _CACHED_WORDS = 100_000
 _MOST_CORRECTIONS = 4_000
