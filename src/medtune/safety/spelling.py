@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from importlib import resources
 
 SHORTEST = 5
 """Shorter words are only corrected where two neighbouring letters changed places."""
 TWO_ERRORS_FROM = 9
 """From this length two errors are accepted."""
+_ORDINARY_FROM = 200
+"""Times that a word was counted: 38,000 words."""
 
 
 class Spelling:
@@ -74,10 +75,14 @@ class Spelling:
 
 @cache
 def ordinary_words() -> frozenset[str]:
-    """Common words that are what they are, however near they come to a word that matters."""
-    text = resources.files("medtune.safety").joinpath("ordinary_words.txt").read_text("utf-8")
-    lines = (line for line in text.splitlines() if not line.startswith("#"))
-    return frozenset(word for line in lines for word in line.split())
+    """Common words that are what they are, however near they come to a word that matters.
+
+    From pyspellchecker's counts of words in English subtitles; rarer ones may be typing errors.
+    """
+    from spellchecker import SpellChecker
+
+    counted = SpellChecker(language="en").word_frequency.items()
+    return frozenset(word for word, count in counted if count >= _ORDINARY_FROM)
 
 
 def edit_distance(a: str, b: str) -> int:
