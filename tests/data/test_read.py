@@ -205,7 +205,7 @@ def test_mixed_types_null_bytes_short_rows_and_a_row_of_10_mb_are_read(tmp_path:
         ("other.csv", b"x,y\n1,2\n", "has the columns x, y; say which is which"),
         ("bad.parquet", b"PAR1 this is none", "cannot be read as parquet"),
         ("rows.xlsx", b"PK", "convert it"),
-        ("cut.csv.gz", gzip.compress(b"question,answer\n" + b"a,b\n" * 9999)[:-20], "cut off or damaged"),
+        ("cut.csv.gz", gzip.compress(b"question,answer\n" + b"a,b\n" * 9999, mtime=0)[:-20], "cut off or damaged"),
         ("no.jsonl.gz", b"this is no gzip", "cut off or damaged"),
     ],
 )  # fmt: skip
