@@ -251,16 +251,11 @@ def _readable(folder: Path) -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep progress bars and notices of the libraries out of the terminal while loading."""
-    import logging
-
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()
-    bitsandbytes = logging.getLogger("bitsandbytes")
-    before = bitsandbytes.level
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    bitsandbytes.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -268,4 +263,3 @@ def quiet() -> Iterator[None]:
     finally:
         transformers_logging.set_verbosity(level)
         transformers_logging.enable_progress_bar()
-        bitsandbytes.setLevel(before)

@@ -344,7 +344,7 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    for name in ("trl", "accelerate", "bitsandbytes", "peft"):
+    for name in ("trl", "accelerate", "peft"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
