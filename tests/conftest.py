@@ -22,6 +22,13 @@ REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first, so that no worker has one left when the other is done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    # By name among themselves: the demo fills one core while the clusters take turns on the other.
+    items.sort(key=lambda item: (0, item.path.name) if item.path in slow else (1, ""))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Tiny models are slower on several threads than on one."""
