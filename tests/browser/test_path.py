@@ -136,7 +136,9 @@ def test_stop_keeps_what_was_written_and_retry_draws_anew(page: Page, engine: Sc
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.locator("#chat")).to_contain_text("It sounds")
     engine.hold = None
+    asked = len(engine.seen)
     page.get_by_role("button", name="Retry").click()
+    _until(lambda: len(engine.seen) > asked)
     _answered(page)
     assert [turn["content"] for turn in engine.seen[-1][0]] == ["Be kind.", QUESTION]
     assert engine.seen[-1][1].temperature == 0.7

@@ -61,6 +61,12 @@ def test_an_answer_is_forced_to_fit_a_schema(engine: LlamaCppEngine) -> None:
     assert isinstance(tree["sick"], bool)
 
 
+def test_an_answer_that_came_to_its_end_was_not_stopped(engine: LlamaCppEngine) -> None:
+    stop = Event()
+    assert list(engine.stream(messages("What is it?"), Decoding(8), stop))
+    assert not stop.is_set(), "whoever asked would take its last pieces for unwanted"
+
+
 def test_stop_ends_the_answer_and_frees_the_slot(engine: LlamaCppEngine) -> None:
     stop, pieces = Event(), 0
     for _ in engine.stream(messages("What is it?"), Decoding(900), stop):

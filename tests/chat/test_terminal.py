@@ -127,7 +127,7 @@ def test_several_lines_are_one_message_typed_and_pasted(terminal: Terminal) -> N
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None:
     terminal.type("count\r")
-    terminal.until(" 7 8 9")
+    terminal.until("0 ")  # any number: how far it has come by now depends on the machine
     terminal.type("\x03")
     terminal.until("(stopped)")
     terminal.type("half a line\x03")

@@ -79,7 +79,7 @@ def test_a_second_evaluation_loads_no_model_and_finds_the_same(
     def refuse(*_: object) -> None:
         raise AssertionError("a model was loaded although every answer is kept")
 
-    monkeypatch.setattr("medtune.evaluation.speakers.load_tuned", refuse)
+    monkeypatch.setattr("medtune.evaluation.voices.load_tuned", refuse)
     again = evaluate(evaluated.recipe(), evaluated)
     for part in ("base", "tuned", "delta", "deployed", "gate", "slices"):
         assert json.loads(json.dumps(again[part])) == before[part], part

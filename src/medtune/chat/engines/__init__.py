@@ -32,6 +32,23 @@ class Ended:
     """The length limit ended the answer, not the model."""
 
 
+class Leaving:
+    """Whether the rest of an answer is still wanted: not after a stop, nor when its reader left.
+
+    The stop belongs to whoever asked and is only read: an answer that came to its end was not
+    stopped.
+    """
+
+    def __init__(self, stop: Event | None) -> None:
+        self._stop, self._left = stop, Event()
+
+    def set(self) -> None:
+        self._left.set()
+
+    def is_set(self) -> bool:
+        return self._left.is_set() or (self._stop is not None and self._stop.is_set())
+
+
 class Engine(Protocol):
     name: str
     context: int

@@ -10,7 +10,7 @@ from queue import Empty, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from medtune.chat.engines import Decoding, Ended
+from medtune.chat.engines import Decoding, Ended, Leaving
 from medtune.errors import MedtuneError
 from medtune.model.gguf.export import base_gguf_of, context_of, gguf_of
 from medtune.model.gguf.quantize import Quantization
@@ -62,7 +62,7 @@ class LlamaCppEngine:
     def stream(
         self, messages: list[Message], settings: Decoding, stop: Event | None = None
     ) -> Generator[str, None, Ended | None]:
-        cancelled = stop or Event()
+        cancelled = Leaving(stop)
         pieces: Queue[str | BaseException | None] = Queue()
         ended: list[Ended] = []
         request = _request(prompt_ids(self._tokenizer, messages), settings)

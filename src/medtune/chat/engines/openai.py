@@ -9,7 +9,7 @@ from queue import Empty, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from medtune.chat.engines import Decoding, Ended
+from medtune.chat.engines import Decoding, Ended, Leaving
 from medtune.errors import MedtuneError
 from medtune.model.template import Message
 
@@ -67,7 +67,7 @@ class OpenAIEngine:
     def stream(
         self, messages: list[Message], settings: Decoding, stop: Event | None = None
     ) -> Generator[str, None, Ended | None]:
-        cancelled = stop or Event()
+        cancelled = Leaving(stop)
         pieces: Queue[str | Ended | BaseException | None] = Queue()
         request = _request(self.name, messages, settings)
 

@@ -8,7 +8,7 @@ from queue import Empty
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from medtune.chat.engines import Decoding, Ended
+from medtune.chat.engines import Decoding, Ended, Leaving
 from medtune.errors import MedtuneError
 from medtune.model.load import load_base, load_tokenizer, load_tuned
 from medtune.model.template import Message, end_tokens, prompt_ids
@@ -53,7 +53,7 @@ class TransformersEngine:
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
-        cancelled = stop or Event()
+        cancelled = Leaving(stop)
 
         class Cancelled(StoppingCriteria):
             def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
