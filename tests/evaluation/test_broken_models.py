@@ -195,6 +195,8 @@ def test_what_a_broken_model_says_is_its_reason(
         "emergency_recall": {"under_triage"},
         "false_emergency": {"repeats itself"},
         "adverts": {"repeats itself"},
+        # A reference is not always read as the emergency that the base here calls it.
+        "memorised": {"emergency_recall", "under_triage"},
     }
     assert {cause} <= set(gate["causes"]) <= {cause} | also.get(cause, set())
     assert any(sentence in reason for reason in gate["reasons"])
