@@ -1,5 +1,5 @@
 # Medtune's page and chat.  CPU:  docker build -t medtune .
-# docker run -p 127.0.0.1:7860:7860 -e MEDTUNE_API_KEYS=$(openssl rand -hex 24) -v ./work:/work medtune
+# docker run -p 127.0.0.1:7860:7860 -e MEDTUNE_API_KEYS=$(openssl rand -hex 24) -v ./work:/medtune medtune
 # NVIDIA GPU:  docker build -t medtune:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -22,13 +22,13 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1=12.* \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/medtune /opt/medtune
-RUN useradd --create-home --uid 10001 medtune && install --directory --owner medtune /work
+RUN useradd --create-home --uid 10001 medtune && install --directory --owner medtune /medtune
 ENV PATH=/opt/medtune/bin:$PATH \
-    HF_HOME=/work/cache \
+    HF_HOME=/medtune/cache \
     PYTHONUNBUFFERED=1
 USER 10001
-WORKDIR /work
-VOLUME ["/work"]
+WORKDIR /medtune
+VOLUME ["/medtune"]
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/health', timeout=4)"]

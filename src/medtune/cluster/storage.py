@@ -146,7 +146,7 @@ class Patient(arrow.FileSystemHandler):
         self._do("delete_dir_contents", path, missing_dir_ok=missing_dir_ok)
 
     def delete_root_dir_contents(self) -> None:
-        raise NotImplementedError("the root of a storage is never emptied")
+        raise PermissionError("the root of a storage is never emptied")
 
     def delete_file(self, path: str) -> None:
         self._do("delete_file", path)

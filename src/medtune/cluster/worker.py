@@ -20,6 +20,7 @@ from medtune.cluster.storage import copy
 from medtune.errors import MedtuneError
 from medtune.recipe import Recipe
 from medtune.run import Run
+from medtune.training.callbacks import losses_said
 from medtune.training.checkpoints import best_of
 from medtune.training.train import rank, train
 
@@ -95,9 +96,7 @@ class Report(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        for key, name in (("loss", "loss"), ("eval_loss", "validation")):
-            if key in (logs or {}):
-                self._note[name] = f"{name} {float(logs[key]):.3f}"  # type: ignore[index]
+        self._note.update(losses_said(logs or {}))
         self._tell(state)
 
     def on_step_end(

@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -42,6 +43,12 @@ class Throughput:
         rate = (tokens - self._tokens) / max(now - self._since, 1e-9)
         self._since, self._tokens = now, tokens
         return rate
+
+
+def losses_said(logs: Mapping[str, Any]) -> dict[str, str]:
+    """What the progress line says of the losses in an entry of the trainer's log."""
+    named = {"loss": "loss", "eval_loss": "validation"}
+    return {name: f"{name} {float(logs[key]):.3f}" for key, name in named.items() if key in logs}
 
 
 class ProgressBar(TrainerCallback):
@@ -82,9 +89,7 @@ class ProgressBar(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        for key, name in (("loss", "loss"), ("eval_loss", "validation")):
-            if key in (logs or {}):
-                self._note[name] = f"{name} {float(logs[key]):.3f}"  # type: ignore[index]
+        self._note.update(losses_said(logs or {}))
         rate = self._throughput.rate(logs or {})
         if rate is not None:
             self._note["rate"] = f"{rate:,.0f} tokens/s"

@@ -118,9 +118,7 @@ def open_engine(
         MedtuneError: the run has not been trained, or llama.cpp cannot run its model.
     """
     _library()
-    file = gguf_of(run, kind, advance)
-    tokenizer = load_tokenizer(run.recipe().model)
-    return LlamaCppEngine(file, tokenizer, run.name, context_of(run), slots)
+    return _opened(run, gguf_of(run, kind, advance), run.name, slots)
 
 
 def open_base(
@@ -136,9 +134,12 @@ def open_base(
         MedtuneError: llama.cpp cannot run the base.
     """
     _library()
-    file = base_gguf_of(run, kind, advance)
+    return _opened(run, base_gguf_of(run, kind, advance), f"{run.name}, untuned base", slots)
+
+
+def _opened(run: Run, file: Path, name: str, slots: int) -> LlamaCppEngine:
     tokenizer = load_tokenizer(run.recipe().model)
-    return LlamaCppEngine(file, tokenizer, f"{run.name}, untuned base", context_of(run), slots)
+    return LlamaCppEngine(file, tokenizer, name, context_of(run), slots)
 
 
 def is_installed() -> bool:
