@@ -1,60 +1,46 @@
-"""Fit the points of ``evidence_together.yaml``: what each concept weighs when no single rule fires.
+"""Fit ``fitted.tsv``: what words, pairs of words and concepts weigh for an emergency.
 
-    python scripts/weigh_evidence.py messages.jsonl ... --false-alarms 0.02
+    python scripts/weigh_evidence.py messages.jsonl ...
+    python scripts/weigh_evidence.py messages.jsonl ... --check
 
-The files hold lines ``{"text": ..., "kind": ...}``; of kind ``emergency`` and ``pair_fires`` should
-alarm, ``harmless``, ``pair_silent`` and ``allow`` should not.  The tuning half of the vignettes is
-added; the reporting half is never read, nor is the part of the messages that ``held_back`` keeps for
-checking.  A sparse logistic regression over the concepts that count in a message gives the points; a
-concept that only ever speaks against a rule may only get points below zero, every other one only
-points above.  ``enough`` is where at most ``--false-alarms`` of the harmless messages that no rule
-alarms at would, in cross-validation.
+The files hold lines ``{"text": ..., "kind": ...}``, ``text`` a message or a list of them; of kind
+``emergency`` and ``pair_fires`` should alarm, ``harmless``, ``pair_silent`` and ``allow`` should
+not, ``decline`` is a request that is not fulfilled.  The tuning half of the vignettes is added; the
+reporting half is never read, nor is the part of the messages that ``held_back`` keeps for checking.
+Three logistic regressions with a squared penalty are fitted: emergency or not, of the mind or of the
+body, to be declined or not.  ``--check`` leaves out one file after the other instead and prints what
+thresholds would give on what was left out; those in ``weighing.yaml`` are chosen from that table.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
 
-from medtune.safety.assess import assess, rulebook
-from medtune.safety.context import CUES
-from medtune.safety.rules import Findings
+from medtune.safety.assess import assess, findings_of
 from medtune.safety.source import RULES_FOLDER
-from medtune.safety.text import split_words
 from medtune.safety.vignettes import vignettes
+from medtune.safety.weighing import COLUMNS, SCALE, features
 
-TARGET = RULES_FOLDER / "evidence_together.yaml"
+TARGET = RULES_FOLDER / "fitted.tsv"
 ALARM = {"emergency", "pair_fires"}
 SILENT = {"harmless", "pair_silent", "allow"}
-FAMILIES = {"emergencies", "crisis", "poisoning", "harmless", "dosage", "pairs"}
-# They say nothing by themselves.
-LEFT_OUT = {
-    *CUES,
-    "idiom",
-    "having",
-    "any",
-    "any_age",
-    "pronoun",
-    "be",
-    "who",
-    "cannot",
-    "asks_for",
-}
-SCALE = 10
-PENALTY = 2.5
-FOLDS = 6
-HEADER = """\
-# What no single rule sees, all concepts of a message weighed together. The points were fitted by
-# scripts/weigh_evidence.py to messages written for tuning and rounded; positive ones speak for an
-# emergency. Information, not medical advice.
-source: "The sources of the files that define the concepts; points from scripts/weigh_evidence.py."
-rules:
-"""
+MIND = ("suic", "self", "violen", "harm", "abuse")
+AT_LEAST = 3
+"""Messages that a word must stand in."""
+PENALTY = {"emergency": 3.0, "crisis": 5.0, "decline": 1.5}
+SMALLEST = 4
+"""Weights nearer to nothing than this are not kept."""
+
+Message = tuple[list[str], str, str, str]
+"""The texts, the kind, the category and the file."""
 
 
 def held_back(text: str) -> bool:
@@ -62,82 +48,112 @@ def held_back(text: str) -> bool:
     return sha256(text.encode()).digest()[0] < 77
 
 
-def concepts_of(text: str) -> set[str]:
-    book = rulebook()
-    reading = book.read(split_words(text))
-    findings = Findings(reading, book.background, book.against)
-    named = (c for c in reading.hits if "/" not in c and c not in LEFT_OUT)
-    return {concept for concept in named if findings.counting(concept)}
-
-
-def messages(files: list[Path]) -> list[tuple[str, bool]]:
-    rows: list[tuple[str, bool]] = []
+def messages(files: list[Path]) -> list[Message]:
+    rows: list[Message] = []
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            if row["kind"] in ALARM | SILENT and not held_back(row["text"]):
-                rows.append((row["text"], row["kind"] in ALARM))
-    rows += [
-        (row.messages[0], row.level == "emergency")
-        for row in vignettes("tune")
-        if len(row.messages) == 1 and row.family in FAMILIES
-    ]
+            texts = row["text"] if isinstance(row["text"], list) else [row["text"]]
+            if not held_back(" ".join(texts)):
+                rows.append((texts, row["kind"], row.get("category", ""), file.stem))
+    for row in vignettes("tune"):
+        kind = "emergency" if row.level == "emergency" else "harmless"
+        if row.family == "decline":
+            kind = "decline" if row.expect == "decline" else "allow"
+        fold = f"vignettes {sha256(row.id.encode()).digest()[0] % 5}"
+        rows.append((list(row.messages), kind, row.category, fold))
     return rows
 
 
-def fit(matrix: np.ndarray, alarm: np.ndarray) -> np.ndarray:
-    """Weights that are not negative, then the intercept: logistic loss and an L1 penalty."""
-    inputs = np.hstack([matrix, np.ones((len(matrix), 1))])
-    sign = np.where(alarm, 1.0, -1.0)
-    penalty = np.append(np.full(matrix.shape[1], PENALTY), 0.0)
+def fit(inputs: csr_matrix, wanted: np.ndarray, penalty: float) -> np.ndarray:
+    """Weights, then the intercept: both sides count as much, a squared penalty."""
+    sign = np.where(wanted, 1.0, -1.0)
+    share = np.where(wanted, 0.5 / wanted.mean(), 0.5 / (~wanted).mean())
+    size = inputs.shape[1]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (inputs @ weights)
-        slope = -sign / (1 + np.exp(np.clip(margin, -30, 30)))
-        value = np.logaddexp(0, -margin).sum() + penalty @ weights
-        return float(value), inputs.T @ slope + penalty
+        margin = sign * (inputs @ weights[:size] + weights[size])
+        slope = -sign * share / (1 + np.exp(np.clip(margin, -30, 30)))
+        value = (share * np.logaddexp(0, -margin)).sum() + penalty / 2 * (weights**2).sum()
+        return float(value), np.append(inputs.T @ slope, slope.sum()) + penalty * weights
 
-    bounds = [(0, None)] * matrix.shape[1] + [(None, None)]
-    start = np.zeros(inputs.shape[1])
-    return minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return minimize(loss, np.zeros(size + 1), jac=True, method="L-BFGS-B").x
+
+
+def targets(rows: list[Message]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By column: which messages are fitted, and which of them are wanted."""
+    kinds = np.array([kind for _, kind, _, _ in rows])
+    alarm = np.isin(kinds, list(ALARM))
+    mind = np.array([category.lower().startswith(MIND) for _, _, category, _ in rows])
+    return {
+        "emergency": (alarm | np.isin(kinds, list(SILENT)), alarm),
+        "crisis": (alarm, mind),
+        "decline": (kinds != "", kinds == "decline"),
+    }
+
+
+def check(rows: list[Message], matrix: csr_matrix) -> None:
+    """What each pair of thresholds gives on files that were left out of the fit."""
+    found = [assess(texts) for texts, *_ in rows]
+    hard = np.array([a.urgency == "emergency" for a in found])
+    declined = np.array([a.declined for a in found])
+    folds = np.array([fold for *_, fold in rows])
+    kinds = np.array([kind for _, kind, _, _ in rows])
+    scores = {name: np.zeros(len(rows)) for name in COLUMNS}
+    for name, (used, wanted) in targets(rows).items():
+        for fold in sorted(set(folds)):
+            train = used & (folds != fold)
+            *weights, start = fit(matrix[train], wanted[train], PENALTY[name])
+            scores[name][folds == fold] = matrix[folds == fold] @ np.array(weights) + start
+    alarm, silent = (np.isin(kinds, list(k)) for k in (ALARM, SILENT))
+    print("the file must hold no weights: the rules alone are compared")
+    for low in (-2, -1.5, -1, -0.5):
+        for high in (0.5, 0.75, 1, 1.25, 1.5, 2):
+            judged = (hard & (scores["emergency"] > low)) | (scores["emergency"] > high)
+            rates = "  ".join(
+                f"{kind} {judged[kinds == kind].mean():.3f}" for kind in sorted(ALARM | SILENT)
+            )
+            print(f"{low} {high}: {judged[alarm].mean():.3f} {judged[silent].mean():.3f}  {rates}")
+    for high in (-0.5, 0, 0.5, 1, 1.5):
+        judged = declined | (scores["decline"] > high)
+        rates = "  ".join(f"{k} {judged[kinds == k].mean():.3f}" for k in sorted(set(kinds)))
+        met = (judged | hard)[kinds == "decline"].mean()
+        print(f"decline {high}: {met:.3f} declined or answered by a rule  {rates}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--false-alarms", type=float, default=0.02)
+    parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    TARGET.unlink(missing_ok=True)
+    TARGET.write_text("", encoding="utf-8")
+    # The rules are read anew, without weights.
     rows = messages(arguments.files)
-    alarm = np.array([wanted for _, wanted in rows])
-    seen = np.array([assess(text).urgency == "emergency" for text, _ in rows])
-    found = [concepts_of(text) for text, _ in rows]
-    names = sorted({name for concepts in found for name in concepts})
-    against = rulebook().against
-    signs = np.array([-1.0 if name in against else 1.0 for name in names])
-    matrix = np.array([[float(name in concepts) for name in names] for concepts in found]) * signs
-
-    fold = np.random.default_rng(0).integers(0, FOLDS, len(rows))
-    scores = np.zeros(len(rows))
-    for k in range(FOLDS):
-        *weights, intercept = fit(matrix[fold != k], alarm[fold != k])
-        scores[fold == k] = matrix[fold == k] @ np.array(weights) + intercept
-    threshold = np.quantile(scores[~alarm & ~seen], 1 - arguments.false_alarms)
-    *weights, intercept = fit(matrix, alarm)
-    points = {
-        name: int(sign * round(SCALE * weight))
-        for name, sign, weight in zip(names, signs, weights, strict=True)
-        if round(SCALE * weight)
-    }
-    enough = max(1, round(SCALE * float(threshold - intercept)))
-    speaks_for = "|".join(name for name, number in points.items() if number > 0)
-    given = ", ".join(f"{n}: {p}" for n, p in sorted(points.items(), key=lambda i: -i[1]))
-    TARGET.write_text(
-        HEADER + f"  - {{id: evidence-together, category: general, level: emergency, "
-        f"all: [{speaks_for}], points: {{{given}}}, enough: {enough}}}\n",
-        encoding="utf-8",
+    read = [findings_of(texts) for texts, *_ in rows]
+    found = [{n for n, _ in features(f, None, range(len(f.reading.words.words)))} for f in read]
+    counted = Counter(name for names in found for name in names)
+    names = sorted(name for name, count in counted.items() if count >= AT_LEAST)
+    place = {name: i for i, name in enumerate(names)}
+    cells = [(i, place[n]) for i, names in enumerate(found) for n in names if n in place]
+    rows_at, columns_at = zip(*cells, strict=True)
+    matrix = csr_matrix((np.ones(len(cells)), (rows_at, columns_at)), (len(rows), len(names)))
+    if arguments.check:
+        check(rows, matrix)
+    fitted = np.stack(
+        [
+            fit(matrix[used], wanted[used], PENALTY[name])
+            for name, (used, wanted) in targets(rows).items()
+        ],
+        axis=1,
     )
-    print(f"{len(rows)} messages, {len(points)} concepts, {enough} points are enough")
+    whole = np.round(SCALE * fitted).astype(int)
+    whole[:-1][np.abs(whole[:-1]) < SMALLEST] = 0
+    lines = ["# word, pair of words or concept\t" + "\t".join(COLUMNS)]
+    for name, weights in zip(["", *names], [whole[-1], *whole[:-1]], strict=True):
+        if any(weights):
+            lines.append("\t".join([name, *map(str, weights)]))
+    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{len(rows)} messages, {len(lines) - 2} weights")
 
 
 if __name__ == "__main__":

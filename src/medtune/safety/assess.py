@@ -14,6 +14,7 @@ from medtune.safety.replies import REPLIES, reply
 from medtune.safety.rules import LEVELS, Findings, Fired, Level, Ruleset, load_rules
 from medtune.safety.source import RULES_FOLDER, read_rows
 from medtune.safety.text import Words, split_words
+from medtune.safety.weighing import Weighing, load_weighing
 
 _MASKS = ("idiom",)
 
@@ -53,12 +54,16 @@ class Rulebook:
     measures: Measures
     rules: Ruleset
     background: frozenset[str]
+    lasting: frozenset[str]
+    """Concepts that hold wherever in a message they are said."""
     against: frozenset[str]
     """Concepts that never speak for a rule."""
     calm: tuple[Calm, ...]
+    weighing: Weighing
 
-    def read(self, words: Words) -> Reading:
-        return self.lexicon.read(words, self.measures.find)
+    def findings(self, words: Words) -> Findings:
+        reading = self.lexicon.read(words, self.measures.find)
+        return Findings(reading, self.background, self.against, self.lasting)
 
 
 @cache
@@ -74,6 +79,7 @@ def rulebook() -> Rulebook:
     rules = load_rules(files, lexicon, REPLIES)
     [version] = read_rows(RULES_FOLDER / "context.yaml", "version")
     background = {str(row.value) for row in read_rows(RULES_FOLDER / "context.yaml", "background")}
+    lasting = {str(row.value) for row in read_rows(RULES_FOLDER / "context.yaml", "lasting")}
     calm = load_calm(RULES_FOLDER / "context.yaml", lexicon, rules)
     ruleset = Ruleset(rules)
     said = {concept for row in calm for concept in row.when}
@@ -83,8 +89,10 @@ def rulebook() -> Rulebook:
         measures,
         ruleset,
         frozenset(background),
+        frozenset(lasting),
         ruleset.against | said,
         tuple(calm),
+        load_weighing(RULES_FOLDER, lexicon),
     )
 
 
@@ -98,12 +106,18 @@ def assess(messages: Sequence[str] | str, country: str = "") -> Assessment:
     texts = [messages] if isinstance(messages, str) else list(messages)
     book = rulebook()
     words, owners = _joined(texts)
-    reading = book.read(words)
+    findings = book.findings(words)
+    reading = findings.reading
     fired: list[Fired] = []
     if reading.hits:
-        findings = Findings(reading, book.background, book.against)
-        fired = calmed(findings.fire(book.rules), findings, book.calm)
+        weighed = book.weighing.judged(findings.fire(book.rules), findings)
+        fired = calmed(weighed, findings, book.calm)
     return _assessment(book, reading, fired, owners, country)
+
+
+def findings_of(messages: Sequence[str]) -> Findings:
+    """What the concepts find in a conversation and what of it counts."""
+    return rulebook().findings(_joined(messages)[0])
 
 
 def _joined(texts: Sequence[str]) -> tuple[Words, list[int]]:

@@ -9,11 +9,16 @@ not count, while the same words elsewhere still do.
 A rule may weigh evidence instead of listing every combination: ``points`` gives each concept that
 is found a number, once, whatever the order, and the rule fires when they add up to ``enough``.
 Points below zero speak against it.
+
+Evidence is of one picture: in a message longer than ``ONE_PICTURE`` words, what a rule asks for and
+the points for it stand no further apart than that.  A story of two hundred words holds everything
+somewhere.  What is known of a person (``lasting`` in ``context.yaml``) and what speaks against the
+rule may stand anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Sequence
+from collections.abc import Iterator, KeysView, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -39,6 +44,8 @@ _KEYS = {
     "reply",
     "source",
 }
+ONE_PICTURE = 45
+"""Words between which findings belong together: three or four sentences."""
 # What speaks against a rule does so when it is only asked about or imagined, too.
 _UNLESS_EVEN_IF = frozenset({"general", "hypothetical"})
 
@@ -237,6 +244,7 @@ class Findings:
         reading: the message.
         background: concepts that say who is ill or what else is known, and not what happens.
         against: concepts that only ever speak against a rule.
+        lasting: concepts that hold wherever they are said.
     """
 
     def __init__(
@@ -244,11 +252,13 @@ class Findings:
         reading: Reading,
         background: frozenset[str] = frozenset(),
         against: frozenset[str] = frozenset(),
+        lasting: frozenset[str] = frozenset(),
     ) -> None:
         self.reading = reading
         self._background = background
         self._context = Context(reading, against)
         self._against: dict[str, list[tuple[Hit, set[str]]]] = {}
+        self._known = {id(hit) for concept in lasting for hit in reading.found(concept)}
 
     def counting(self, concept: str, even_if: frozenset[str] = frozenset()) -> list[Hit]:
         """Hits of a concept that are neither denied, past, imagined nor general."""
@@ -296,6 +306,8 @@ class Findings:
         if terms is None:
             return ()
         if not rule.same_sentence:
+            if len(self.reading.words.words) > ONE_PICTURE:
+                return self._together(rule, terms)
             return self._weighed(rule, tuple(hits[0] for hits in terms))
         sentences = self.reading.words.sentences
         common = set.intersection(*({sentences[h.start] for h in hits} for hits in terms))
@@ -311,10 +323,17 @@ class Findings:
         """What was found and the evidence beside it; nothing where that is too little."""
         if not rule.points:
             return found
+        total, evidence = 0, list(found)
+        for number, hits in self._evidence(rule, sentence):
+            total += number
+            evidence += hits[:1] if number > 0 else []
+        return tuple(evidence) if total >= rule.enough else ()
+
+    def _evidence(self, rule: Rule, sentence: int | None = None) -> Iterator[tuple[int, list[Hit]]]:
+        """The points of a rule whose concepts count, each with where they were found."""
         sentences = self.reading.words.sentences
         figures = [hit for concept in rule.not_as for hit in self.reading.found(concept)]
         present = self.reading.hits.keys()
-        total, evidence = 0, list(found)
         for term, number in rule.points:
             if present.isdisjoint(term):
                 continue
@@ -325,9 +344,55 @@ class Findings:
             if figures:
                 hits = [hit for hit in hits if not _overlaps(hit, figures)]
             if hits:
-                total += number
-                evidence += hits[:1] if number > 0 else []
-        return tuple(evidence) if total >= rule.enough else ()
+                yield number, hits
+
+    def _together(self, rule: Rule, terms: list[list[Hit]]) -> tuple[Hit, ...]:
+        """The first ``ONE_PICTURE`` words that hold all terms and enough points: one pass with a
+        window over the places."""
+        missing = enough = 0
+        everywhere: list[Hit] = []
+        placed: list[tuple[int, int, Hit]] = []
+        weights: list[int] = []
+        for hits in terms:
+            if known := self._lasting_one(hits):
+                everywhere.append(known)
+            else:
+                missing += 1
+                placed += [(hit.start, len(weights), hit) for hit in hits]
+                weights.append(0)
+        asked = missing
+        if rule.points:
+            enough = rule.enough
+            for number, hits in self._evidence(rule):
+                if number < 0 or self._lasting_one(hits):
+                    enough -= number
+                else:
+                    placed += [(hit.start, len(weights), hit) for hit in hits]
+                    weights.append(number)
+        placed.sort(key=lambda place: place[:2])
+        seen = [0] * len(weights)
+        left = 0
+        if not missing and enough <= 0:
+            return tuple(everywhere)
+        for right, (start, term, _) in enumerate(placed):
+            if not seen[term]:
+                missing -= term < asked
+                enough -= weights[term]
+            seen[term] += 1
+            while start - placed[left][0] > ONE_PICTURE:
+                gone = placed[left][1]
+                seen[gone] -= 1
+                if not seen[gone]:
+                    missing += gone < asked
+                    enough += weights[gone]
+                left += 1
+            if not missing and enough <= 0:
+                window = {place[1]: place[2] for place in reversed(placed[left : right + 1])}
+                return (*everywhere, *window.values())
+        return ()
+
+    def _lasting_one(self, hits: list[Hit]) -> Hit | None:
+        return next((hit for hit in hits if id(hit) in self._known), None)
 
 
 def _overlaps(hit: Hit, others: Sequence[Hit]) -> bool:
