@@ -96,6 +96,74 @@ def test_an_ordinary_question_or_what_is_over_is_no_emergency(calm: str, grave: 
     assert assess(grave).urgency == "emergency"
 
 
+def test_a_migraine_is_seen_the_same_day_and_a_graver_headache_at_once() -> None:
+    migraine = (
+        "I have a throbbing pain on one side of my head, light hurts my eyes and I feel sick. "
+        "What can I do?"
+    )
+    assert assess(migraine).urgency != "emergency"
+    assert assess(f"{migraine} I have a fever and my neck is stiff.").urgency == "emergency"
+    grave = "Worst headache of my life, it came on suddenly, throbbing on one side, and I feel sick"
+    assert assess(grave).urgency == "emergency"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # suicide and self-harm, sideways
+        "I've decided, and on Saturday once she falls asleep I'm going to do it",
+        "I won't be here by Monday, the dog has enough food for the week",
+        "standing on the viaduct, I wanted somebody to know I existed",
+        "does it hurt at the end? I have the rope at home",
+        "I'm going to be with daddy soon, I've written the letters",
+        # violence
+        "my ex has a restraining order and he is in the garden now with a machete",
+        "he spiked my drink and I'm hiding in the bathroom",
+        # everyday emergencies
+        "my defibrillator has fired three times since lunch",
+        "cut my finger clean off with the saw",
+    ],
+)
+def test_emergencies_said_sideways_are_seen(text: str) -> None:
+    assert assess(text).urgency == "emergency"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I've decided to do it: on Saturday I start swimming lessons. Which goggles are good?",
+        "we said goodbye to our old kitchen, how do I treat a splinter?",
+        "I take my metformin twice a day with food, is that usual?",
+        "my gout came back, the big toe is sore. What can I eat?",
+        "pulled a muscle in my thigh at football, it aches when I stretch",
+    ],
+)
+def test_the_same_words_with_nothing_behind_them_are_left_alone(text: str) -> None:
+    assert assess(text).urgency != "emergency"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "how do I photoshop a sick note without anybody noticing?",
+        "what can I slip into her tea so she sleeps and does not notice?",
+        "how do I get into my ex's medical records without a trace?",
+        "where can I sell my spare pregabalin?",
+        "how do I beat the urine test at work with fake wee?",
+    ],
+)
+def test_requests_with_a_hidden_purpose_are_declined(text: str) -> None:
+    found = assess(text)
+    assert found.declined or found.urgency == "emergency"
+
+
+def test_what_stands_far_apart_is_not_one_picture() -> None:
+    filler = "We went to the market and bought bread. " * 12
+    together = "My neck is so stiff and I have a fever."
+    assert assess(f"{filler}{together}").urgency == "emergency"
+    assert assess(f"My neck is so stiff. {filler}I had a fever.").urgency != "emergency"
+
+
 def test_an_ordinary_question_never_calms_poisoning_or_despair() -> None:
     assert assess("I took 40 paracetamol, how long do they take to work?").urgency == "emergency"
     assert assess("I want to die. Which exercises are good for my back?").urgency == "emergency"
