@@ -33,11 +33,57 @@ TARGET = RULES_FOLDER / "fitted.tsv"
 ALARM = {"emergency", "pair_fires"}
 SILENT = {"harmless", "pair_silent", "allow"}
 MIND = ("suic", "self", "violen", "harm", "abuse")
-AT_LEAST = 3
-"""Messages that a word must stand in."""
+AT_LEAST = 5
+"""Messages that a word must stand in; most are there twice."""
 PENALTY = {"emergency": 3.0, "crisis": 5.0, "decline": 1.5}
 SMALLEST = 4
 """Weights nearer to nothing than this are not kept."""
+
+# What stands beside an emergency changes nothing about it, and what is put as an alarm is none by that.
+# One copy of every message is fitted with such a sentence, or the weights would learn that those who
+# ask a question are well.
+BESIDE_ALARM = [
+    "How long does it take to work?",
+    "Which exercises are good for my back?",
+    "Is that safe?",
+    "My friend says it is nothing.",
+    "What should I do?",
+    "Is it ok to wait until tomorrow?",
+    "Which tea is best?",
+    "Sorry to bother you, is this normal?",
+    "Any advice?",
+]
+BESIDE_SILENT = [
+    "Please help.",
+    "What should I do?",
+    "Hello doctor, I am 34 years old.",
+    "I have had it for some time now.",
+    "I am worried.",
+    "My mother is worried too.",
+    "Please suggest a treatment.",
+    "I take medicines for blood pressure.",
+    "It started last week.",
+]
+# Nobody writes these for tuning, because they are too plain.
+PLAIN = [
+    "{}",
+    "I have {}",
+    "I have {} and I am tired",
+    "my son has {}, what can I do?",
+    "I have had {} for two weeks, what helps?",
+    "Hello doctor, my father is 60 years old and has {} for three years. Please suggest a medicine.",
+    "Hello doctor, I am a 28-year-old female. I am suffering from {} for the past few months and have "
+    "taken tablets, but it comes back. What should I do?",
+]
+COMPLAINTS = """a cough; a cold; a sore throat; a headache; a migraine; back pain; knee pain; neck pain;
+a stiff shoulder; heartburn; reflux; gas and bloating; constipation; mild diarrhoea; piles; gout; an itchy
+rash; eczema; acne; dandruff; hair loss; dry skin; a cold sore; a wart; athlete's foot; hay fever; a blocked
+nose; sinusitis; ear wax; an itchy ear; toothache; a mouth ulcer; bleeding gums; pink eye; dry eyes; a stye;
+period pain; irregular periods; thrush; cystitis; low mood; stress at work; poor sleep; anxiety; tiredness;
+a sprained ankle; tennis elbow; a pulled muscle; leg cramps; flat feet; varicose veins; high cholesterol;
+high blood pressure; diabetes; low thyroid; low iron; a vitamin deficiency; overweight; a mosquito bite;
+sunburn; a small cut; a bruise; a blister; hiccups; snoring; a runny nose; swollen feet in the evening;
+tingling fingers from typing; a lump on the gum; white spots on the nails; a fungal nail; acne scars""".split(";")
 
 Message = tuple[list[str], str, str, str]
 """The texts, the kind, the category and the file."""
@@ -63,6 +109,21 @@ def messages(files: list[Path]) -> list[Message]:
         fold = f"vignettes {sha256(row.id.encode()).digest()[0] % 5}"
         rows.append((list(row.messages), kind, row.category, fold))
     return rows
+
+
+def with_company(rows: list[Message]) -> list[Message]:
+    """The messages, a copy of each with a sentence beside it that changes nothing, and plain ones."""
+    beside: list[Message] = []
+    for i, (texts, kind, category, fold) in enumerate(rows):
+        sentences = BESIDE_ALARM if kind in ALARM else BESIDE_SILENT
+        if kind != "decline" and len(" ".join(texts).split()) < 35:
+            beside.append(([*texts, sentences[i % len(sentences)]], kind, category, fold))
+    plain: list[Message] = [
+        ([form.format(" ".join(what.split()))], "harmless", "", f"plain {i % 5}")
+        for i, what in enumerate(COMPLAINTS)
+        for form in PLAIN
+    ]
+    return rows + beside + plain
 
 
 def fit(inputs: csr_matrix, wanted: np.ndarray, penalty: float) -> np.ndarray:
@@ -92,9 +153,10 @@ def targets(rows: list[Message]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def check(rows: list[Message], matrix: csr_matrix) -> None:
-    """What each pair of thresholds gives on files that were left out of the fit."""
-    found = [assess(texts) for texts, *_ in rows]
+def check(rows: list[Message], matrix: csr_matrix, count: int) -> None:
+    """What each pair of thresholds gives on files that were left out of the fit; the first ``count``
+    messages are as they were written."""
+    found = [assess(texts) for texts, *_ in rows[:count]]
     hard = np.array([a.urgency == "emergency" for a in found])
     declined = np.array([a.declined for a in found])
     folds = np.array([fold for *_, fold in rows])
@@ -105,6 +167,8 @@ def check(rows: list[Message], matrix: csr_matrix) -> None:
             train = used & (folds != fold)
             *weights, start = fit(matrix[train], wanted[train], PENALTY[name])
             scores[name][folds == fold] = matrix[folds == fold] @ np.array(weights) + start
+    kinds = kinds[:count]
+    scores = {name: score[:count] for name, score in scores.items()}
     alarm, silent = (np.isin(kinds, list(k)) for k in (ALARM, SILENT))
     print("the file must hold no weights: the rules alone are compared")
     for low in (-2, -1.5, -1, -0.5):
@@ -114,7 +178,7 @@ def check(rows: list[Message], matrix: csr_matrix) -> None:
                 f"{kind} {judged[kinds == kind].mean():.3f}" for kind in sorted(ALARM | SILENT)
             )
             print(f"{low} {high}: {judged[alarm].mean():.3f} {judged[silent].mean():.3f}  {rates}")
-    for high in (-0.5, 0, 0.5, 1, 1.5):
+    for high in (0, 0.5, 1, 1.5, 2, 2.5):
         judged = declined | (scores["decline"] > high)
         rates = "  ".join(f"{k} {judged[kinds == k].mean():.3f}" for k in sorted(set(kinds)))
         met = (judged | hard)[kinds == "decline"].mean()
@@ -127,8 +191,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     TARGET.write_text("", encoding="utf-8")
-    # The rules are read anew, without weights.
-    rows = messages(arguments.files)
+    written = messages(arguments.files)
+    rows = with_company(written)
     read = [findings_of(texts) for texts, *_ in rows]
     found = [{n for n, _ in features(f, None, range(len(f.reading.words.words)))} for f in read]
     counted = Counter(name for names in found for name in names)
@@ -138,7 +202,7 @@ def main() -> None:
     rows_at, columns_at = zip(*cells, strict=True)
     matrix = csr_matrix((np.ones(len(cells)), (rows_at, columns_at)), (len(rows), len(names)))
     if arguments.check:
-        check(rows, matrix)
+        check(rows, matrix, len(written))
     fitted = np.stack(
         [
             fit(matrix[used], wanted[used], PENALTY[name])

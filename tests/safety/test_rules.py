@@ -125,7 +125,7 @@ def test_a_wrong_row_of_calm_is_refused(tmp_path: Path, row: str, says: str) -> 
     assert says in str(refused.value)
 
 
-_ROW = "{alarms_from: 100, believes_from: -100, believes_long_from: 0, declines_from: 9, source: x}"
+_ROW = "{alarms_from: 100, believes_from: -100, believes_gravest_from: -200, believes_long_from: 0, declines_from: 9, source: x}"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,15 @@ SCALE = 100
 # They are in every message or say nothing by themselves.
 _LEFT_OUT = frozenset({*CUES, "idiom", "having", "any", "any_age", "pronoun", "be", "who", "cannot"})
 _MOST_PLACES = 3
-_THRESHOLDS = ("alarms_from", "believes_from", "believes_long_from", "declines_from")
+_THRESHOLDS = (
+    "alarms_from",
+    "believes_from",
+    "believes_gravest_from",
+    "believes_long_from",
+    "declines_from",
+)
+_GRAVEST = frozenset({"suicide", "violence", "poisoning"})
+_SPREAD = 3
 _Weights = tuple[int, int, int]
 
 
@@ -40,6 +48,8 @@ class Weighing:
     """What an empty message weighs."""
     alarms_from: int
     believes_from: int
+    believes_gravest_from: int
+    """Of rules about suicide, violence and poisoning."""
     believes_long_from: int
     declines_from: int
     emergency: Rule
@@ -56,8 +66,14 @@ class Weighing:
         emergency, crisis, decline = self._sum({name for name, _ in found})
         result = list(fired)
         if emergency < self.believes_from:
-            result = [_lowered(f) if f.level == "emergency" else f for f in fired]
-        elif emergency >= self.alarms_from:
+            result = [
+                _lowered(f)
+                if f.level == "emergency"
+                and (f.rule.category not in _GRAVEST or emergency < self.believes_gravest_from)
+                else f
+                for f in fired
+            ]
+        elif emergency >= self.alarms_from and self._spread(found) >= _SPREAD:
             rule = self.crisis if crisis > 0 else self.emergency
             result.append(Fired(rule, self._places(found, 0), rule.level, rule.reply))
         if decline >= self.declines_from:
@@ -79,6 +95,11 @@ class Weighing:
             x, y, z = self.weights[name]
             a, b, c = a + x, b + y, c + z
         return a, b, c
+
+    def _spread(self, found: Sequence[tuple[str, int]]) -> int:
+        """At how many words something stands that speaks for an emergency: many concepts share one
+        word, and "I have a cough" is no more for being named eight times."""
+        return len({at for name, at in found if name[:2] == "c:" and self.weights[name][0] > 0})
 
     def _places(self, found: Sequence[tuple[str, int]], column: int) -> tuple[Hit, ...]:
         """What weighed most, to be shown."""
@@ -133,7 +154,7 @@ def load_weighing(folder: Path, lexicon: Lexicon) -> Weighing:
     [row] = read_rows(folder / name, "weighing") or [Row(name, 1, {})]
     value: dict[str, Any] = row.value if isinstance(row.value, dict) else {}
     try:
-        alarms, believes, long, declines = (int(value[key]) for key in _THRESHOLDS)
+        alarms, believes, gravest, long, declines = (int(value[key]) for key in _THRESHOLDS)
     except (KeyError, ValueError):
         raise row.wrong(f"weighing needs {', '.join(_THRESHOLDS)}, whole numbers.") from None
     if believes >= alarms:
@@ -153,6 +174,7 @@ def load_weighing(folder: Path, lexicon: Lexicon) -> Weighing:
         weights.pop("", (0, 0, 0)),
         alarms,
         believes,
+        gravest,
         long,
         declines,
         rule("weighed-together", "general", "emergency", "emergency"),
