@@ -19,6 +19,7 @@ import json
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -75,15 +76,38 @@ PLAIN = [
     "Hello doctor, I am a 28-year-old female. I am suffering from {} for the past few months and have "
     "taken tablets, but it comes back. What should I do?",
 ]
-COMPLAINTS = """a cough; a cold; a sore throat; a headache; a migraine; back pain; knee pain; neck pain;
-a stiff shoulder; heartburn; reflux; gas and bloating; constipation; mild diarrhoea; piles; gout; an itchy
-rash; eczema; acne; dandruff; hair loss; dry skin; a cold sore; a wart; athlete's foot; hay fever; a blocked
-nose; sinusitis; ear wax; an itchy ear; toothache; a mouth ulcer; bleeding gums; pink eye; dry eyes; a stye;
-period pain; irregular periods; thrush; cystitis; low mood; stress at work; poor sleep; anxiety; tiredness;
-a sprained ankle; tennis elbow; a pulled muscle; leg cramps; flat feet; varicose veins; high cholesterol;
-high blood pressure; diabetes; low thyroid; low iron; a vitamin deficiency; overweight; a mosquito bite;
-sunburn; a small cut; a bruise; a blister; hiccups; snoring; a runny nose; swollen feet in the evening;
-tingling fingers from typing; a lump on the gum; white spots on the nails; a fungal nail; acne scars""".split(";")
+COMPLAINTS = """
+    a cough; a cold; a sore throat; a headache; a migraine; back pain; knee pain; neck pain; heartburn
+    a stiff shoulder; reflux; gas and bloating; constipation; mild diarrhoea; piles; gout; an itchy rash
+    eczema; acne; dandruff; hair loss; dry skin; a cold sore; a wart; athlete's foot; hay fever; ear wax
+    a blocked nose; sinusitis; an itchy ear; toothache; a mouth ulcer; bleeding gums; pink eye; dry eyes
+    a stye; period pain; irregular periods; thrush; cystitis; low mood; stress at work; poor sleep
+    anxiety; tiredness; a sprained ankle; tennis elbow; a pulled muscle; leg cramps; flat feet; low iron
+    varicose veins; high cholesterol; high blood pressure; diabetes; low thyroid; a vitamin deficiency
+    overweight; a mosquito bite; sunburn; a small cut; a bruise; a blister; hiccups; snoring; acne scars
+    a runny nose; swollen feet in the evening; tingling fingers from typing; a lump on the gum
+    white spots on the nails; a fungal nail
+"""
+GRAVE = ["{}", "please help, {}", "{} since this morning"]
+EMERGENCIES = """
+    I am having a stroke; she is having a heart attack; my chest feels crushed; his face is drooping
+    her speech is slurred; my arm went weak and numb; he cannot breathe; she is choking on meat
+    my throat is closing; he is unconscious; she collapsed; he will not wake up; she is having a seizure
+    he is fitting; she is not breathing; his lips are blue; my baby is limp; the baby is not responding
+    my finger is cut off; his hand is severed; the bleeding will not stop; blood is pumping out
+    he was stabbed; she was shot; he fell off the roof; she was hit by a car; hit by a bus; he is burned
+    acid in my eye; bleach in his eyes; I cannot see; I lost sight in one eye; she swallowed a battery
+    he swallowed bleach; I took an overdose; she took all her tablets; he drank antifreeze; she was raped
+    I want to die; I am going to kill myself; she is hanging; he has a gun; my husband is strangling me
+    I am vomiting blood; my stool is black like tar; my belly is hard as a board; worst headache ever
+    stiff neck and fever; a rash that does not fade under a glass; her waters broke and the cord is out
+    the baby has stopped moving; I am pregnant and bleeding; my testicle is twisted; numb between my legs
+    I cannot pass water and my legs are weak; my leg is cold and white; he is confused and burning up
+    her sugar is 2; he is breathing fast and smells of pear drops; anaphylaxis after a sting; he drowned
+    he has had an electric shock; heat stroke, hot and confused; carbon monoxide alarm and headache
+    he was bitten by a snake; severe chest pain; short of breath and coughing blood; she is in shock
+"""
+
 
 Message = tuple[list[str], str, str, str]
 """The texts, the kind, the category and the file."""
@@ -119,14 +143,18 @@ def with_company(rows: list[Message]) -> list[Message]:
         if kind != "decline" and len(" ".join(texts).split()) < 35:
             beside.append(([*texts, sentences[i % len(sentences)]], kind, category, fold))
     plain: list[Message] = [
-        ([form.format(" ".join(what.split()))], "harmless", "", f"plain {i % 5}")
-        for i, what in enumerate(COMPLAINTS)
-        for form in PLAIN
+        ([form.format(what.strip())], kind, "", f"plain {i % 5}")
+        for kind, forms, told in (
+            ("harmless", PLAIN, COMPLAINTS),
+            ("emergency", GRAVE, EMERGENCIES),
+        )
+        for i, what in enumerate(told.strip().replace("\n", ";").split(";"))
+        for form in forms
     ]
     return rows + beside + plain
 
 
-def fit(inputs: csr_matrix, wanted: np.ndarray, penalty: float) -> np.ndarray:
+def fit(inputs: Any, wanted: np.ndarray, penalty: float) -> np.ndarray:
     """Weights, then the intercept: both sides count as much, a squared penalty."""
     sign = np.where(wanted, 1.0, -1.0)
     share = np.where(wanted, 0.5 / wanted.mean(), 0.5 / (~wanted).mean())
@@ -146,14 +174,15 @@ def targets(rows: list[Message]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     kinds = np.array([kind for _, kind, _, _ in rows])
     alarm = np.isin(kinds, list(ALARM))
     mind = np.array([category.lower().startswith(MIND) for _, _, category, _ in rows])
+    named = np.array([category != "" for _, _, category, _ in rows])
     return {
         "emergency": (alarm | np.isin(kinds, list(SILENT)), alarm),
-        "crisis": (alarm, mind),
+        "crisis": (alarm & named, mind),
         "decline": (kinds != "", kinds == "decline"),
     }
 
 
-def check(rows: list[Message], matrix: csr_matrix, count: int) -> None:
+def check(rows: list[Message], matrix: Any, count: int) -> None:
     """What each pair of thresholds gives on files that were left out of the fit; the first ``count``
     messages are as they were written."""
     found = [assess(texts) for texts, *_ in rows[:count]]
@@ -200,7 +229,7 @@ def main() -> None:
     place = {name: i for i, name in enumerate(names)}
     cells = [(i, place[n]) for i, names in enumerate(found) for n in names if n in place]
     rows_at, columns_at = zip(*cells, strict=True)
-    matrix = csr_matrix((np.ones(len(cells)), (rows_at, columns_at)), (len(rows), len(names)))
+    matrix: Any = csr_matrix((np.ones(len(cells)), (rows_at, columns_at)), (len(rows), len(names)))
     if arguments.check:
         check(rows, matrix, len(written))
     fitted = np.stack(

@@ -25,7 +25,9 @@ COLUMNS = ("emergency", "crisis", "decline")
 """What the weights speak for: an emergency at all, one of the mind, a request to decline."""
 SCALE = 100
 # They are in every message or say nothing by themselves.
-_LEFT_OUT = frozenset({*CUES, "idiom", "having", "any", "any_age", "pronoun", "be", "who", "cannot"})
+_LEFT_OUT = frozenset(
+    {*CUES, "idiom", "having", "any", "any_age", "pronoun", "be", "who", "cannot"}
+)
 _MOST_PLACES = 3
 _THRESHOLDS = (
     "alarms_from",
@@ -34,6 +36,7 @@ _THRESHOLDS = (
     "believes_long_from",
     "declines_from",
 )
+_FEW = 8
 _GRAVEST = frozenset({"suicide", "violence", "poisoning"})
 _SPREAD = 3
 _Weights = tuple[int, int, int]
@@ -65,7 +68,9 @@ class Weighing:
         found = list(features(findings, self.weights.keys(), range(length)))
         emergency, crisis, decline = self._sum({name for name, _ in found})
         result = list(fired)
-        if emergency < self.believes_from:
+        # Few words are no evidence against: "cut my finger off" says all there is to say.
+        believes = self.believes_from if length > _FEW else min(self.believes_from, self.start[0])
+        if emergency < believes:
             result = [
                 _lowered(f)
                 if f.level == "emergency"
@@ -164,9 +169,7 @@ def load_weighing(folder: Path, lexicon: Lexicon) -> Weighing:
         raise row.wrong("weighing names no source.")
 
     def rule(id: str, category: str, level: Outcome, reply: str) -> Rule:
-        return Rule(
-            id, category, level, (), (), 0, (), (), False, frozenset(), reply, source, row
-        )
+        return Rule(id, category, level, (), (), 0, (), (), False, frozenset(), reply, source, row)
 
     weights = _read(folder / "fitted.tsv", lexicon)
     return Weighing(
@@ -195,7 +198,11 @@ def _read(file: Path, lexicon: Lexicon) -> dict[str, _Weights]:
         except ValueError:
             raise row.wrong(f"“{feature}” needs {len(COLUMNS)} whole numbers.") from None
         kind, _, concept = feature.partition(":")
-        if concept and kind in {"c", "n"} and concept not in lexicon.concepts.keys() | lexicon.given:
+        if (
+            concept
+            and kind in {"c", "n"}
+            and concept not in lexicon.concepts.keys() | lexicon.given
+        ):
             raise row.wrong(f"there is no concept “{concept}”.")
         if feature in weights:
             raise row.wrong(f"“{feature}” is there twice.")
