@@ -37,7 +37,7 @@ MIND = ("suic", "self", "violen", "harm", "abuse")
 AT_LEAST = 5
 """Messages that a word must stand in; most are there twice."""
 PENALTY = {"emergency": 3.0, "crisis": 5.0, "decline": 1.5}
-SMALLEST = 4
+SMALLEST = 8
 """Weights nearer to nothing than this are not kept."""
 
 # What stands beside an emergency changes nothing about it, and what is put as an alarm is none by that.

@@ -159,18 +159,22 @@ class Context:
         self._past = self._find_past()
         self._hypothetical = self._find_scoped(HYPOTHETICAL)
         self._general = self._find_general()
+        self._touched = self._negated | self._past | self._hypothetical | self._general
+        self.plain = not self._touched and not self._denials
+        """Nothing in the message is denied, past, imagined or general."""
 
     def reasons_against(self, hit: Hit) -> set[str]:
         """Which of ``REASONS`` speak against this hit; none for a finding that is there now."""
         found: set[str] = set()
-        for reason, places in (
-            ("negated", self._negated),
-            ("past", self._past),
-            ("hypothetical", self._hypothetical),
-            ("general", self._general),
-        ):
-            if places and not places.isdisjoint(hit.at):
-                found.add(reason)
+        if not self._touched.isdisjoint(hit.at):
+            for reason, places in (
+                ("negated", self._negated),
+                ("past", self._past),
+                ("hypothetical", self._hypothetical),
+                ("general", self._general),
+            ):
+                if not places.isdisjoint(hit.at):
+                    found.add(reason)
         if "negated" not in found and self._denied_after(hit):
             found.add("negated")
         return found
@@ -251,7 +255,7 @@ class Context:
         return place
 
     def _denied_after(self, hit: Hit) -> bool:
-        cue = self._denials.get(hit.end)
+        cue = self._denials.get(hit.end) if self._denials else None
         if cue is None or self._sentences[hit.start] != self._sentences[cue.start]:
             return False
         return cue.end >= self._length or self._breaks[cue.end] > 0

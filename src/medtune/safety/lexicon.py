@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from medtune.safety.phrases import FILLER, Element, Near, Phrase, expanded, parse, variants
 from medtune.safety.source import Row, read_rows
@@ -25,8 +26,7 @@ _NOTHING: frozenset[str] = frozenset()
 _EVERYWHERE = frozenset({"a", "an", "the", "of", "to", "and"})
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """Where a concept was found."""
 
     start: int

@@ -258,13 +258,15 @@ class Findings:
         self._background = background
         self._context = Context(reading, against)
         self._against: dict[str, list[tuple[Hit, set[str]]]] = {}
-        self._known = {id(hit) for concept in lasting for hit in reading.found(concept)}
+        self._lasting = lasting
 
     def counting(self, concept: str, even_if: frozenset[str] = frozenset()) -> list[Hit]:
         """Hits of a concept that are neither denied, past, imagined nor general."""
         hits = self.reading.hits.get(concept)
         if not hits:
             return []
+        if self._context.plain:
+            return hits
         if concept not in self._against:
             self._against[concept] = [(hit, self._context.reasons_against(hit)) for hit in hits]
         return [hit for hit, reasons in self._against[concept] if reasons <= even_if]
@@ -350,11 +352,12 @@ class Findings:
         """The first ``ONE_PICTURE`` words that hold all terms and enough points: one pass with a
         window over the places."""
         missing = enough = 0
+        lasting = {id(hit) for concept in self._lasting for hit in self.reading.found(concept)}
         everywhere: list[Hit] = []
         placed: list[tuple[int, int, Hit]] = []
         weights: list[int] = []
         for hits in terms:
-            if known := self._lasting_one(hits):
+            if known := next((hit for hit in hits if id(hit) in lasting), None):
                 everywhere.append(known)
             else:
                 missing += 1
@@ -364,7 +367,7 @@ class Findings:
         if rule.points:
             enough = rule.enough
             for number, hits in self._evidence(rule):
-                if number < 0 or self._lasting_one(hits):
+                if number < 0 or any(id(hit) in lasting for hit in hits):
                     enough -= number
                 else:
                     placed += [(hit.start, len(weights), hit) for hit in hits]
@@ -390,9 +393,6 @@ class Findings:
                 window = {place[1]: place[2] for place in reversed(placed[left : right + 1])}
                 return (*everywhere, *window.values())
         return ()
-
-    def _lasting_one(self, hits: list[Hit]) -> Hit | None:
-        return next((hit for hit in hits if id(hit) in self._known), None)
 
 
 def _overlaps(hit: Hit, others: Sequence[Hit]) -> bool:
