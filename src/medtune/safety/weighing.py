@@ -40,6 +40,7 @@ _FEW = 8
 _GRAVEST = frozenset({"suicide", "violence", "poisoning"})
 _SPREAD = 3
 _Weights = tuple[int, int, int]
+_NONE: _Weights = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Weighing:
     """The weights, and what is said where they alarm."""
 
     weights: dict[str, _Weights]
-    concepts: frozenset[str]
-    """Those that weigh anything."""
+    concepts: dict[str, tuple[_Weights, _Weights]]
+    """What each concept weighs that counts, and where it does not."""
     pairs: dict[str, dict[str, str]]
     """By first and second word, the names of pairs."""
     start: _Weights
@@ -69,7 +70,7 @@ class Weighing:
         length = len(findings.reading.words.words)
         if length > ONE_PICTURE:
             return [self._among(f, findings) if f.level == "emergency" else f for f in fired]
-        emergency, crisis, decline = self._sum(self._names(findings))
+        emergency, crisis, decline = self._total(findings)
         result = list(fired)
         if emergency >= self.alarms_from or decline >= self.declines_from:
             found = list(features(findings, self.weights.keys(), range(length)))
@@ -101,21 +102,22 @@ class Weighing:
         total, *_ = self._sum({name for name, _ in features(findings, self.weights.keys(), around)})
         return fired if total >= self.believes_long_from else _lowered(fired)
 
-    def _names(self, findings: Findings) -> set[str]:
-        """The names that ``features`` gives for a whole message, without their places: most messages
-        need no more, and this takes half the time."""
+    def _total(self, findings: Findings) -> _Weights:
+        """The sum over what ``features`` gives for a whole message, without the places: most
+        messages need no more, and this takes half the time."""
         words = findings.reading.words
         names = self.weights.keys() & set(words.words)
         for place, word in enumerate(words.words[:-1]):
             following = self.pairs.get(word)
-            if following and (name := following.get(words.words[place + 1])):
-                if words.sentences[place] == words.sentences[place + 1]:
-                    names.add(name)
-        for concept in findings.reading.hits.keys() & self.concepts:
-            name = f"c:{concept}" if findings.counting(concept) else f"n:{concept}"
-            if name in self.weights:
+            name = following.get(words.words[place + 1]) if following else None
+            if name and words.sentences[place] == words.sentences[place + 1]:
                 names.add(name)
-        return names
+        a, b, c = self._sum(names)
+        for concept in findings.reading.hits.keys() & self.concepts.keys():
+            counts, not_so = self.concepts[concept]
+            x, y, z = counts if findings.counting(concept) else not_so
+            a, b, c = a + x, b + y, c + z
+        return a, b, c
 
     def _sum(self, names: Collection[str]) -> _Weights:
         a, b, c = self.start
@@ -200,10 +202,12 @@ def load_weighing(folder: Path, lexicon: Lexicon) -> Weighing:
         if " " in name:
             first, second = name.split()
             pairs.setdefault(first, {})[second] = name
-    start = weights.pop("", (0, 0, 0))
+    named = {name[2:] for name in weights if name[1:2] == ":"}
+    concepts = {n: (weights.get(f"c:{n}", _NONE), weights.get(f"n:{n}", _NONE)) for n in named}
+    start = weights.pop("", _NONE)
     return Weighing(
         weights,
-        frozenset(name[2:] for name in weights if name[1:2] == ":"),
+        concepts,
         pairs,
         start,
         alarms,
