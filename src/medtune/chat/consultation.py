@@ -148,7 +148,7 @@ def consultation(
     return Consultation(
         urgency=_urgency(assessment.urgency, known[:1]),
         emergency_message=assessment.message,
-        summary=draft.get("summary") or _summary(questions),
+        summary=_clipped(draft.get("summary", "").strip()) or _summary(questions),
         possible_conditions=conditions,
         red_flags_present=_unique(present)[:10],
         red_flags_to_watch=_unique(watched)[:6],
@@ -170,7 +170,7 @@ def _draft(answer: str) -> dict[str, Any]:
         except ValueError:
             tree = None
         if isinstance(tree, dict):
-            return tree
+            return _of_the_right_kind(tree)
     marks = list(_HEADING.finditer(answer))
     if not marks:
         return {"summary": _clipped(text), "named": text} if text else {}
@@ -189,6 +189,20 @@ def _draft(answer: str) -> dict[str, Any]:
         "specialty": who,
         "when_to_seek_help": when,
     }
+
+
+def _of_the_right_kind(tree: dict[str, Any]) -> dict[str, Any]:
+    """What ``DRAFT_SCHEMA`` knows of the JSON: a model that was not forced writes anything."""
+    kinds = {name: part["type"] for name, part in DRAFT_SCHEMA["properties"].items()}
+    found: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        value = tree.get(name)
+        if kind == "string" and isinstance(value, str):
+            found[name] = value
+        elif kind == "array" and isinstance(value, list):
+            wanted = dict if name == "possible_conditions" else str
+            found[name] = [item for item in value if isinstance(item, wanted)]
+    return found
 
 
 @cache
