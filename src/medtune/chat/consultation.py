@@ -128,6 +128,12 @@ _GENERAL_QUESTIONS = (
     "Is there anything else you have noticed, such as fever, weight loss or bleeding?",
 )
 
+_SINCE = re.compile(
+    r"\b(?:since|yesterday|last night|ago|"
+    r"for (?:[\w-]+ ){1,4}(?:minutes?|hours?|days?|nights?|weeks?|months?|years?))\b",
+    re.I,
+)
+
 
 def consultation(
     answer: str, questions: Sequence[str], assessment: Assessment, country: str = ""
@@ -155,7 +161,7 @@ def consultation(
         suggestions=_unique(draft.get("suggestions", []))[:8],
         precautions=_unique(draft.get("precautions", []))[:8],
         specialist=_specialist(draft, known),
-        follow_up_questions=_unique([*_asked(answer), *_GENERAL_QUESTIONS])[:3],
+        follow_up_questions=_unique([*_asked(answer), *_unanswered(questions)])[:3],
         when_to_seek_help=_joined(draft.get("when_to_seek_help", ""), seek_help(country)),
         sources=_unique([f"{c.source.organisation}: {c.source.topic}" for c in known])[:5],
     )
@@ -294,6 +300,12 @@ def _spanned(questions: Sequence[str], span: Any) -> str:
 
 def _summary(questions: Sequence[str]) -> str:
     return _clipped(" ".join(" ".join(questions).split()), 400) or "Nothing was described."
+
+
+def _unanswered(questions: Sequence[str]) -> list[str]:
+    """What a doctor would ask of anybody, less what has been said."""
+    said_how_long = any(_SINCE.search(text) for text in questions)
+    return list(_GENERAL_QUESTIONS[said_how_long:])
 
 
 def _asked(answer: str) -> list[str]:
