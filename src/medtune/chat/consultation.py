@@ -118,6 +118,8 @@ DRAFT_SCHEMA: dict[str, Any] = {
     ],
 }
 """What a model is made to write under constrained decoding; short enough for a small context."""
+DRAFT_TOKENS = 512
+"""Room for such a draft to come to its end; cut JSON is of no use."""
 
 _HEADING = re.compile(
     rf"^\s*(?:[#*]+ *)?({'|'.join(map(re.escape, SECTIONS))})\b[ *]*:[ *]*", re.I | re.M
@@ -172,11 +174,9 @@ def _draft(answer: str) -> dict[str, Any]:
     text = answer.strip()
     if text.startswith("{"):
         try:
-            tree = json.loads(text)
-        except ValueError:
-            tree = None
-        if isinstance(tree, dict):
-            return _of_the_right_kind(tree)
+            return _of_the_right_kind(json.loads(text))
+        except ValueError:  # cut off; nobody wants to read the rest
+            return {}
     marks = list(_HEADING.finditer(answer))
     if not marks:
         return {"summary": _clipped(text), "named": text} if text else {}
