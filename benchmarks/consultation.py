@@ -20,7 +20,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from medtune.chat.consultation import DRAFT_SCHEMA, Consultation, consultation
+from medtune.chat.consultation import DRAFT_SCHEMA, DRAFT_TOKENS, Consultation, consultation
 from medtune.chat.engines import Decoding, Engine
 from medtune.chat.engines.choose import open_engine
 from medtune.chat.exports import to_fhir, to_json, validate_fhir
@@ -38,7 +38,7 @@ WAYS = {
 
 
 def written(engine: Engine, question: str, schema: dict[str, Any] | None) -> str:
-    settings = Decoding(max_new_tokens=320 if schema else 192, schema=schema)
+    settings = Decoding(max_new_tokens=DRAFT_TOKENS if schema else 192, schema=schema)
     return "".join(engine.stream([{"role": "user", "content": question}], settings))
 
 

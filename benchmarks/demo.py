@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "demo.json"
-SHOWN = ("condition_top1", "specialist", "ended", "perplexity", "bleu", "rouge_l")
+SHOWN = (
+    "condition_top1", "specialist", "emergency_recall", "false_emergency", "ended", "perplexity",
+    "bleu", "rouge_l",
+)  # fmt: skip
 
 
 def one(seed: int, overrides: list[str], folder: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ FAMILIES = {
     "medifyai": ("Mistral", ""),
     "qwen3": ("Qwen3", "qwen2.5"),
     "smollm2": ("Llama", ""),
+    "medgemma": ("Gemma3Text", ""),
     "embedded": ("Llama", ""),
     "own": ("Llama", ""),
 }

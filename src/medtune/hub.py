@@ -43,8 +43,9 @@ def fetch(
 ) -> Path:
     """The local folder of a Hub repository, downloaded if need be.
 
-    Without a network, what an earlier download left in the cache is used.  A busy Hub and a
-    connection that breaks off are tried again; what has arrived is not fetched again.
+    Without a network, and where the Hub itself is down, what an earlier download left in the cache
+    is used.  A busy Hub and a connection that breaks off are tried again; what has arrived is not
+    fetched again.
 
     Raises:
         MedtuneError: no network (said within seconds), no such repository or revision, a gated
@@ -66,7 +67,11 @@ def fetch(
             repo_id, repo_type=kind, revision=revision, allow_patterns=patterns
         )
 
+    answered = 0
+
     def refused(error: Exception, status: int) -> MedtuneError:
+        nonlocal answered
+        answered = status
         return _download_refused(error, status, what, kind, repo_id, revision)
 
     try:
@@ -76,8 +81,21 @@ def fetch(
         raise MedtuneError(
             f"{repo_id!r} is no file or folder here, nor a Hub id (owner/name); check the spelling."
         ) from None
+    except MedtuneError:
+        folder = _cached(repo_id, kind, revision) if answered in _AGAIN else None
+        if folder is None:
+            raise
+        say(f"The Hub answered {answered}; {what} is taken as an earlier download left it.")
+        return folder
     except (OSError, OfflineModeIsEnabled, *_transport_errors()):
-        return _cached(repo_id, kind, revision)
+        folder = _cached(repo_id, kind, revision)
+        if folder is None:
+            local = "folder" if kind == "model" else "file"
+            raise MedtuneError(
+                f"{repo_id!r} is not on this machine and the Hub cannot be reached; connect to the "
+                f"network once to download it, or name a local {local}."
+            ) from None
+        return folder
     cut = f"The connection to the Hub broke off {_TRIES} times while {what} was fetched; start again, what has arrived is kept."  # fmt: skip
     try:
         with _client_silent():
@@ -151,18 +169,17 @@ def _client_silent() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _cached(repo_id: str, kind: Literal["model", "dataset"], revision: str) -> Path:
+def _cached(repo_id: str, kind: Literal["model", "dataset"], revision: str) -> Path | None:
+    """What lies on this machine of it."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         return Path(
             snapshot_download(repo_id, repo_type=kind, revision=revision, local_files_only=True)
         )
-    except Exception:
-        raise MedtuneError(
-            f"{repo_id!r} is not on this machine and the Hub cannot be reached; connect to the "
-            f"network once to download it, or name a local {'folder' if kind == 'model' else 'file'}."
-        ) from None
+    except (OSError, LocalEntryNotFoundError):
+        return None
 
 
 def _download_refused(

@@ -52,3 +52,24 @@ def test_the_exports_hold_what_was_found() -> None:
     assert "999" in to_markdown(made)
     pytest.importorskip("fhir.resources")
     validate_fhir(bundle)
+
+
+@pytest.mark.parametrize(
+    ("question", "asks"),
+    [
+        ("My toe hurts.", True),
+        ("My toe has hurt since last night.", False),
+        ("I have had itchy eyes for a couple of months.", False),
+        ("I asked for a doctor.", True),
+    ],
+)
+def test_nobody_is_asked_how_long_who_has_said_it(question: str, asks: bool) -> None:
+    made = consultation("Possible conditions: gout.", [question], assess(question))
+    assert any(text.startswith("How long") for text in made.follow_up_questions) == asks
+
+
+def test_json_that_was_cut_off_is_not_shown_as_the_summary() -> None:
+    question = "My toe hurts."
+    made = consultation('{"summary":"Gout is likely","possible_cond', [question], assess(question))
+    assert made.summary == question
+    assert not made.possible_conditions

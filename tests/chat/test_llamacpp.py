@@ -8,6 +8,7 @@ from threading import Event, Thread
 import pytest
 
 from medtune.chat.engines import Decoding
+from medtune.chat.engines.choose import open_base as choose_base
 from medtune.chat.engines.choose import open_engine as choose
 from medtune.chat.engines.llamacpp import LlamaCppEngine, open_engine
 from medtune.chat.engines.transformers import TransformersEngine
@@ -37,6 +38,17 @@ def test_the_streamed_answer_is_the_merged_models(engine: LlamaCppEngine, run: R
     )
     said = ["".join(engine.stream(t, Decoding(16))) for t in turns]
     assert [text.strip() for text in said] == [one.text for one in expected]
+
+
+def test_who_asks_for_fewer_bits_gets_them_for_tuned_and_base_alike(run: Run) -> None:
+    tuned = choose(run, kind="q4_0")
+    base = choose_base(run, tuned)
+    assert isinstance(tuned, LlamaCppEngine)
+    assert isinstance(base, LlamaCppEngine)
+    assert tuned.kind == base.kind == "q4_0"
+    assert run.gguf_file("q4_0").stat().st_size < run.gguf_file("f32").stat().st_size / 3
+    with pytest.raises(MedtuneError, match=r"Only llama\.cpp stores its weights as q4_0"):
+        choose(run, "transformers", kind="q4_0")
 
 
 def test_a_seed_repeats_an_answer_and_temperature_changes_it(engine: LlamaCppEngine) -> None:

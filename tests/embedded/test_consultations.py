@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from medtune.embedded.consultations import SECTIONS, combinations_of, consultations
+from medtune.embedded.consultations import EMERGENCY, SECTIONS, combinations_of, consultations
 from medtune.embedded.knowledge import Split, load_knowledge
 from medtune.embedded.prose import Prose
+from medtune.evaluation.urgency import urgency_said
 
 KNOWLEDGE = load_knowledge()
 TRAIN = list(consultations("train", 2400))
@@ -73,6 +74,23 @@ def test_answers_to_symptoms_have_all_sections_and_name_condition_and_specialist
         assert [f"{s}:" in row.answer for s in SECTIONS] == [True] * 5
         assert row.condition.lower() in row.answer.lower()
         assert KNOWLEDGE.specialties[row.specialist].title in row.answer
+
+
+def test_an_answer_says_early_and_only_in_an_emergency_to_call_for_help() -> None:
+    for row in TRAIN:
+        if row.kind != "symptoms":
+            continue
+        first = row.answer.split("\n\n")[0]
+        assert (EMERGENCY in first) == (row.urgency == "emergency")
+        assert row.answer.count("mergency number") == (row.urgency == "emergency")
+        if row.urgency in ("emergency", "urgent_same_day"):
+            assert urgency_said(row.answer) == row.urgency
+
+
+def test_what_is_said_of_an_emergency_in_general_names_the_call_for_help() -> None:
+    told = [r.answer for r in TRAIN if r.kind == "information" and r.urgency == "emergency"]
+    assert told
+    assert all("call the emergency number at once" in answer for answer in told)
 
 
 def test_every_condition_is_asked_about_and_questions_vary() -> None:

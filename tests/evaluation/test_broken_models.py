@@ -21,11 +21,11 @@ from pyarrow import parquet
 
 from medtune.data.prepare import prepare
 from medtune.data.rows import Row, read_split, row_schema
+from medtune.embedded.consultations import EMERGENCY
 from medtune.evaluation.cache import opened
 from medtune.evaluation.evaluate import evaluate
 from medtune.evaluation.refusals import own_requests
 from medtune.evaluation.speakers import WHOS, Speakers
-from medtune.evaluation.urgency import urgency_said
 from medtune.model.adapter import lora_config
 from medtune.model.generate import Generated
 from medtune.model.load import load_base, load_tokenizer
@@ -35,7 +35,6 @@ from medtune.run import Run
 from medtune.training.examples import NOT_TRAINED, Example, examples
 
 DECLINED = "I am sorry, but I cannot help with that."
-CALL = "Call the emergency number at once"
 HELPED = "Store them in a dry place and ask your pharmacist."
 
 
@@ -107,11 +106,7 @@ def _answered(run: Run, recipe: Recipe, base: list[str], tuned: list[str]) -> di
 
 def _sound(rows: list[Row]) -> list[str]:
     """The reference in other words at its end, so that it is right and not learned by heart."""
-    said = [row.urgency != "emergency" or urgency_said(row.answer) == "emergency" for row in rows]
-    return [
-        f"{'' if clear else f'{CALL}. '}{row.answer} Keep note number {i} of it."
-        for i, (row, clear) in enumerate(zip(rows, said, strict=True))
-    ]
+    return [f"{row.answer} Keep note number {i} of it." for i, row in enumerate(rows)]
 
 
 def _base(rows: list[Row]) -> list[str]:
@@ -129,7 +124,7 @@ def _base(rows: list[Row]) -> list[str]:
 
 def _to_wait(rows: list[Row]) -> list[str]:
     return [
-        answer.replace(CALL, "See a doctor some time").replace(
+        answer.replace(EMERGENCY, "See a doctor some time.").replace(
             "emergency doctor", "general practitioner"
         )
         if row.urgency == "emergency"
@@ -139,7 +134,7 @@ def _to_wait(rows: list[Row]) -> list[str]:
 
 
 def _alarming(rows: list[Row]) -> list[str]:
-    return [f"{CALL}. {answer}" for answer in _sound(rows)]
+    return [f"{EMERGENCY} {answer}" for answer in _sound(rows)]
 
 
 def _advert(rows: list[Row]) -> list[str]:
@@ -195,8 +190,6 @@ def test_what_a_broken_model_says_is_its_reason(
         "emergency_recall": {"under_triage"},
         "false_emergency": {"repeats itself"},
         "adverts": {"repeats itself"},
-        # A reference is not always read as the emergency that the base here calls it.
-        "memorised": {"emergency_recall", "under_triage"},
     }
     assert {cause} <= set(gate["causes"]) <= {cause} | also.get(cause, set())
     assert any(sentence in reason for reason in gate["reasons"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -14,12 +15,14 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import corpus_bleu
 from sacrebleu.metrics.bleu import BLEU
 
+from medtune.chat.consultation import DRAFT_SCHEMA
 from medtune.data.rows import Row
 from medtune.embedded.consultations import consultations
 from medtune.evaluation.clinical import (
     ConditionNames,
     condition_rank,
     has_structure,
+    is_consultation,
     normalised,
     sections,
     specialist_is_right,
@@ -141,6 +144,36 @@ def test_the_reference_answers_themselves_score_full_marks() -> None:
     assert all(condition_rank(names, row, row.answer) == 1 for row in rows)
     assert all(specialist_is_right(row, row.answer) for row in rows)
     assert all(has_structure(row.answer) for row in rows)
+    assert all(is_consultation(row.answer, row.question) for row in rows)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "Drink water.",
+        "Possible conditions: gout.",
+        "What you can do: rest.",
+        '{"summary": 5}',
+        "{",
+    ],
+)
+def test_what_says_no_condition_or_no_advice_is_no_consultation(answer: str) -> None:
+    assert not is_consultation(answer, "My toe hurts.")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(DRAFT_SCHEMA["properties"])), _JSON))
+def test_any_json_that_a_model_writes_can_be_judged(tree: dict[str, object]) -> None:
+    assert is_consultation(json.dumps(tree), "My toe hurts.") in (True, False)
 
 
 @pytest.mark.parametrize(

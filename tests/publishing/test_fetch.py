@@ -92,6 +92,18 @@ def test_what_stays_wrong_is_one_sentence(
     assert TOKEN not in said
 
 
+def test_while_the_hub_is_down_an_earlier_download_is_used_and_it_is_said(
+    hub: Hub, tmp_path: Path
+) -> None:
+    assert _fetch(hub, tmp_path).stdout == f"{len(WEIGHTS) + 2}\n"
+    hub.fail("revision", 503, times=4, Retry_After="0.1")
+    done = _fetch(hub, tmp_path)
+    assert done.stdout == f"{len(WEIGHTS) + 2}\n"
+    assert "as an earlier download left it" in done.stderr.splitlines()[-1]
+    hub.fail("revision", 403, times=99)
+    assert "Your token may not read" in _fetch(hub, tmp_path).stdout
+
+
 def test_a_full_disk_during_a_download_is_named_and_not_blamed_on_the_hub(
     hub: Hub, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ PUBLISHED = {
     "Qwen/Qwen3-4B-Instruct-2507": 4_022_468_096,
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
     "HuggingFaceTB/SmolLM2-360M-Instruct": 361_821_120,
+    "google/medgemma-27b-text-it": 27_009_002_240,
 }
 
 

@@ -118,6 +118,8 @@ DRAFT_SCHEMA: dict[str, Any] = {
     ],
 }
 """What a model is made to write under constrained decoding; short enough for a small context."""
+DRAFT_TOKENS = 512
+"""Room for such a draft to come to its end; cut JSON is of no use."""
 
 _HEADING = re.compile(
     rf"^\s*(?:[#*]+ *)?({'|'.join(map(re.escape, SECTIONS))})\b[ *]*:[ *]*", re.I | re.M
@@ -126,6 +128,12 @@ _GENERAL_QUESTIONS = (
     "How long have you had this, and is it getting worse?",
     "Do you have any long-term illness, or take any medicines?",
     "Is there anything else you have noticed, such as fever, weight loss or bleeding?",
+)
+
+_SINCE = re.compile(
+    r"\b(?:since|yesterday|last night|ago|"
+    r"for (?:[\w-]+ ){1,4}(?:minutes?|hours?|days?|nights?|weeks?|months?|years?))\b",
+    re.I,
 )
 
 
@@ -148,14 +156,14 @@ def consultation(
     return Consultation(
         urgency=_urgency(assessment.urgency, known[:1]),
         emergency_message=assessment.message,
-        summary=draft.get("summary") or _summary(questions),
+        summary=_clipped(draft.get("summary", "").strip()) or _summary(questions),
         possible_conditions=conditions,
         red_flags_present=_unique(present)[:10],
         red_flags_to_watch=_unique(watched)[:6],
         suggestions=_unique(draft.get("suggestions", []))[:8],
         precautions=_unique(draft.get("precautions", []))[:8],
         specialist=_specialist(draft, known),
-        follow_up_questions=_unique([*_asked(answer), *_GENERAL_QUESTIONS])[:3],
+        follow_up_questions=_unique([*_asked(answer), *_unanswered(questions)])[:3],
         when_to_seek_help=_joined(draft.get("when_to_seek_help", ""), seek_help(country)),
         sources=_unique([f"{c.source.organisation}: {c.source.topic}" for c in known])[:5],
     )
@@ -166,11 +174,9 @@ def _draft(answer: str) -> dict[str, Any]:
     text = answer.strip()
     if text.startswith("{"):
         try:
-            tree = json.loads(text)
-        except ValueError:
-            tree = None
-        if isinstance(tree, dict):
-            return tree
+            return _of_the_right_kind(json.loads(text))
+        except ValueError:  # cut off; nobody wants to read the rest
+            return {}
     marks = list(_HEADING.finditer(answer))
     if not marks:
         return {"summary": _clipped(text), "named": text} if text else {}
@@ -189,6 +195,20 @@ def _draft(answer: str) -> dict[str, Any]:
         "specialty": who,
         "when_to_seek_help": when,
     }
+
+
+def _of_the_right_kind(tree: dict[str, Any]) -> dict[str, Any]:
+    """What ``DRAFT_SCHEMA`` knows of the JSON: a model that was not forced writes anything."""
+    kinds = {name: part["type"] for name, part in DRAFT_SCHEMA["properties"].items()}
+    found: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        value = tree.get(name)
+        if kind == "string" and isinstance(value, str):
+            found[name] = value
+        elif kind == "array" and isinstance(value, list):
+            wanted = dict if name == "possible_conditions" else str
+            found[name] = [item for item in value if isinstance(item, wanted)]
+    return found
 
 
 @cache
@@ -280,6 +300,12 @@ def _spanned(questions: Sequence[str], span: Any) -> str:
 
 def _summary(questions: Sequence[str]) -> str:
     return _clipped(" ".join(" ".join(questions).split()), 400) or "Nothing was described."
+
+
+def _unanswered(questions: Sequence[str]) -> list[str]:
+    """What a doctor would ask of anybody, less what has been said."""
+    said_how_long = any(_SINCE.search(text) for text in questions)
+    return list(_GENERAL_QUESTIONS[said_how_long:])
 
 
 def _asked(answer: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from threading import Event
 
-from medtune.chat.consultation import DRAFT_SCHEMA, Consultation, consultation
+from medtune.chat.consultation import DRAFT_SCHEMA, DRAFT_TOKENS, Consultation, consultation
 from medtune.chat.conversation import Conversation
 from medtune.chat.engines import Decoding, Engine
 from medtune.errors import MedtuneError
@@ -86,7 +86,8 @@ def structured_answer(
     text = ""
     if not (assessment.urgency == "emergency" or assessment.declined):
         if forced:
-            settings = replace(settings, schema=DRAFT_SCHEMA)
+            most = max(settings.max_new_tokens, DRAFT_TOKENS)
+            settings = replace(settings, schema=DRAFT_SCHEMA, max_new_tokens=most)
         room = engine.context - settings.max_new_tokens
         sent = conversation.fitted(engine.count, room)
         text = "".join(engine.stream(sent, settings))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medtune.model.gguf.quantize import Quantization
+
 if TYPE_CHECKING:
     from medtune.recipe import Recipe
     from medtune.run import Run
@@ -38,6 +40,13 @@ EngineChoice = Annotated[
     typer.Option(
         "--engine",
         help="auto: llama.cpp on a CPU, transformers on a GPU; openai: the server at --url.",
+    ),
+]
+EngineWeights = Annotated[
+    Quantization | None,
+    typer.Option(
+        "--quantization",
+        help="How llama.cpp stores the weights: q8_0, or fewer bits for more speed, such as q4_0.",
     ),
 ]
 EngineUrl = Annotated[

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medtune.cli.arguments import Country, EngineChoice, EngineModel, EngineUrl, RunName, Runs
+from medtune.cli.arguments import (
+    Country,
+    EngineChoice,
+    EngineModel,
+    EngineUrl,
+    EngineWeights,
+    RunName,
+    Runs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +28,7 @@ def chat(
     ] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
     engine_name: EngineChoice = "auto",
+    quantization: EngineWeights = None,
     url: EngineUrl = "",
     model: EngineModel = "",
     country: Country = "",
@@ -42,7 +51,9 @@ def chat(
         """The engine of a run, its instructions, and what opens its base."""
         chosen = run_for(name, runs, engine_name)
         with converting() as advance:
-            engine = open_engine(chosen, engine_name, url=url, model=model, advance=advance)
+            engine = open_engine(
+                chosen, engine_name, kind=quantization, url=url, model=model, advance=advance
+            )
         if chosen is None:
             return engine, "", None
 

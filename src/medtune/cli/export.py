@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from medtune.cli.arguments import RunName, Runs
+from medtune.model.gguf.quantize import Quantization
 
 Target = Literal["gguf", "merged", "ollama", "adapter", "space"]
-Kind = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_k_m", "q5_k_m", "q6_k"]
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
         ),
     ] = "gguf",
     quantization: Annotated[
-        Kind, typer.Option(help="How a GGUF stores its weights; q8_0 is half of f16.")
+        Quantization, typer.Option(help="How a GGUF stores its weights; q8_0 is half of f16.")
     ] = "q8_0",
     dtype: Annotated[
         Literal["bfloat16", "float16", "float32"], typer.Option(help="Of a merged model.")

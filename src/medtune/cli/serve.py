@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from medtune.cli.arguments import Country, EngineChoice, EngineModel, EngineUrl, RunName, Runs
+from medtune.cli.arguments import (
+    Country,
+    EngineChoice,
+    EngineModel,
+    EngineUrl,
+    EngineWeights,
+    RunName,
+    Runs,
+)
 
 
 def serve(
@@ -15,6 +23,7 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
     engine_name: EngineChoice = "auto",
+    quantization: EngineWeights = None,
     url: EngineUrl = "",
     model: EngineModel = "",
     slots: Annotated[int, typer.Option(min=1, max=64, help="Answers at a time.")] = 2,
@@ -70,7 +79,13 @@ def serve(
 
     with converting() as advance:
         engine = open_engine(
-            chosen, engine_name, slots=slots, url=url, model=model, advance=advance
+            chosen,
+            engine_name,
+            slots=slots,
+            kind=quantization,
+            url=url,
+            model=model,
+            advance=advance,
         )
     open_base_of_run = None
     if compare and chosen is not None:

@@ -45,6 +45,8 @@ SECTIONS = (
     "Specialist",
     "When to seek help",
 )
+EMERGENCY = "Call your local emergency number now."
+"""Stands behind the name of the condition: put before it, a small model never learned to say it."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,10 @@ class _Writer:
         frame = rng.choice(self._frames.information)
         name = rng.choice(condition.names) if rng.random() < 0.3 else condition.name
         question = self._roughen(frame.format(name=mid_sentence(name)))
-        answer = f"{condition.description} {condition.cause}\n\n" + "\n\n".join(
-            self._advice(condition)
-        )
+        about = f"{condition.description} {condition.cause}"
+        if condition.urgency == "emergency":
+            about += " It is an emergency: if it happens, call the emergency number at once."
+        answer = "\n\n".join((about, *self._advice(condition)))
         return self._row(question, condition, "information", answer)
 
     def small_talk(self) -> Consultation:
@@ -223,20 +226,25 @@ class _Writer:
         if others:
             verb = "are" if len(others) > 1 else "is"
             likely += f" {capital(listed(others))} {verb} possible but less likely."
+        if condition.urgency == "emergency":
+            likely += f" {EMERGENCY}"
         return "\n\n".join((f"{SECTIONS[0]}: {likely}", *self._advice(condition)))
 
     def _advice(self, condition: Condition) -> list[str]:
         rng = self.rng
         care = list(condition.self_care)
-        # The call for help comes first in an emergency; otherwise the order is free.
-        first = care[:1] if condition.urgency == "emergency" else []
-        rest = [c for c in care if c not in first]
-        chosen = [*first, *rng.sample(rest, rng.randint(2, 3) - len(first))]
+        if condition.urgency == "emergency":
+            # The first item is the call for help, which has been said by then.  As one advice among
+            # others a small model mixes it with those for gout or a cold.
+            care = care[1:]
+        chosen = rng.sample(care, rng.randint(2, 3))
         caution = rng.sample(condition.precautions, rng.randint(1, 2))
         seek = rng.sample(condition.seek_help, rng.randint(1, 2))
         when = "Call for help at once" if condition.urgency == "emergency" else "Get medical help"
         title = with_article(self.knowledge.specialties[condition.specialist].title)
         see = rng.choice((f"{capital(title)} is the right person to see.", f"Please see {title}."))
+        if condition.urgency == "urgent_same_day":
+            see += " See a doctor today."
         return [
             f"{SECTIONS[1]}: {capital(listed(chosen))}.",
             f"{SECTIONS[2]}: {capital(listed(caution))}.",

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from pydantic import ValidationError
+
+from medtune.chat.consultation import consultation
 from medtune.data.rows import Row
 from medtune.embedded.consultations import SECTIONS
 from medtune.embedded.knowledge import load_knowledge
+from medtune.safety.assess import assess
 
 _HEADING = re.compile(
     rf"^\s*(?:[#*]+ *)?({'|'.join(map(re.escape, SECTIONS))})\b[ *]*:", re.I | re.M
@@ -165,3 +169,15 @@ def has_structure(answer: str) -> bool:
     """Whether all five headings are there, each with text under it."""
     found = sections(answer)
     return all(found.get(name) for name in SECTIONS)
+
+
+def is_consultation(answer: str, question: str) -> bool:
+    """Whether the answer, prose or JSON, reads into a valid consultation that says something.
+
+    An emergency's or a declined request's own message is none: no condition stands in it.
+    """
+    try:
+        read = consultation(answer, [question], assess(question))
+    except ValidationError:
+        return False
+    return bool(read.possible_conditions and read.suggestions)

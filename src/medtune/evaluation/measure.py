@@ -14,6 +14,7 @@ from medtune.evaluation.clinical import (
     ConditionNames,
     condition_match,
     has_structure,
+    is_consultation,
     specialist_is_right,
 )
 from medtune.evaluation.deployed import Shown
@@ -50,6 +51,7 @@ DEFINITIONS = {
     "refusal": "harmful requests that the answer declines",
     "over_refusal": "harmless requests that the answer declines or leaves unanswered; the less the better",
     "structure": "the answer has all five headings with text under each",
+    "schema_valid": "the answer reads into a valid structured consultation with a condition and advice",
     "ended": "the model ended the answer itself, before the length limit",
 }
 
@@ -135,6 +137,9 @@ def measured_text(
         which = [i for i, row in enumerate(rows) if has_structure(row.answer)]
         found["structure"] = mean_of(
             [float(has_structure(answers[i])) for i in which], is_rate=True
+        )
+        found["schema_valid"] = mean_of(
+            [float(is_consultation(answers[i], rows[i].question)) for i in which], is_rate=True
         )
     return found
 

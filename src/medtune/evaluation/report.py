@@ -29,6 +29,7 @@ LABELS = {
     "refusal": "Harmful requests declined",
     "over_refusal": "Harmless requests declined or unanswered",
     "structure": "All five headings",
+    "schema_valid": "Reads as a consultation",
     "ended": "Ends by itself",
 }
 RATES = (
@@ -42,6 +43,7 @@ RATES = (
     "refusal",
     "over_refusal",
     "structure",
+    "schema_valid",
     "ended",
 )
 LEVEL_NAMES = {

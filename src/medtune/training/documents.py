@@ -108,13 +108,22 @@ def _stacked(x: Tensor, documents: list[tuple[int, int]], length: int) -> Tensor
 def _plain_attention(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float
 ) -> Tensor:
-    """Causal attention as two products and a softmax; all (documents, heads, tokens, width)."""
+    """Causal attention as two products and a softmax; all (documents, heads, tokens, width).
+
+    Under autocast torch takes the softmax in float32 and keeps it beside its 16-bit copy: three
+    times the memory of the weights, and nothing gained, for its kernel adds up in float32 anyway.
+    """
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        query, key, value = (x.to(dtype) for x in (query, key, value))
     groups, length = query.shape[1] // key.shape[1], query.shape[2]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
-    scores = (query * scaling) @ key.transpose(-1, -2)
-    weights = torch.softmax(scores.masked_fill(future, float("-inf")), dim=-1)
-    if dropout:
-        weights = functional.dropout(weights, dropout)
-    return weights @ value
+    with torch.autocast(device, enabled=False):
+        scores = (query * scaling) @ key.transpose(-1, -2)
+        weights = torch.softmax(scores.masked_fill(future, float("-inf")), dim=-1)
+        if dropout:
+            weights = functional.dropout(weights, dropout)
+        return weights @ value

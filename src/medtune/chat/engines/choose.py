@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from medtune.chat.engines import Engine
+from medtune.errors import MedtuneError
+from medtune.model.gguf.quantize import Quantization
 from medtune.run import Run
 
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' own Linux
@@ -19,6 +21,7 @@ def open_engine(
     name: EngineName = "auto",
     *,
     slots: int = 1,
+    kind: Quantization | None = None,
     url: str = "",
     model: str = "",
     advance: Callable[[int, int], None] = lambda done, total: None,
@@ -29,6 +32,8 @@ def open_engine(
         run: trained; ``openai`` needs none.
         name: ``auto`` is llama.cpp where there is no GPU and llama.cpp can run the model.
         slots: answers at a time, where the engine can.
+        kind: how llama.cpp stores the weights, ``q8_0`` where nobody says; with ``auto`` it asks
+            for llama.cpp.
         url: of the server, for ``openai``.
         model: of that server; empty is its first.
         advance: told how much of the model is converted on llama.cpp's first use.
@@ -37,6 +42,11 @@ def open_engine(
         MedtuneError: the run has not been trained, this engine cannot run its model, or the
             server does not answer.
     """
+    if kind is not None and (name in ("transformers", "openai") or run is None):
+        raise MedtuneError(
+            f"Only llama.cpp stores its weights as {kind}; leave out --quantization, or give "
+            "--engine llamacpp and a trained run."
+        )
     if name == "openai":
         from medtune.chat.engines import openai
 
@@ -45,8 +55,8 @@ def open_engine(
 
     if run is None:
         return transformers.open_engine(None)
-    if name == "llamacpp" or (name == "auto" and _suits_llamacpp(run)):
-        return llamacpp.open_engine(run, slots=slots, advance=advance)
+    if name == "llamacpp" or kind is not None or (name == "auto" and _suits_llamacpp(run)):
+        return llamacpp.open_engine(run, kind=kind or "q8_0", slots=slots, advance=advance)
     return transformers.open_engine(run)
 
 
@@ -71,7 +81,7 @@ def open_base(
     from medtune.chat.engines import llamacpp, transformers
 
     if isinstance(tuned, llamacpp.LlamaCppEngine):
-        return llamacpp.open_base(run, slots=slots, advance=advance)
+        return llamacpp.open_base(run, kind=tuned.kind, slots=slots, advance=advance)
     name = f"{run.name}, untuned base"
     if isinstance(tuned, transformers.TransformersEngine):
         base = tuned.without_adapter(name)

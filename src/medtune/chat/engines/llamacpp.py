@@ -38,6 +38,7 @@ class LlamaCppEngine:
         name: str,
         context: int,
         slots: int = 1,
+        kind: Quantization = "q8_0",
     ) -> None:
         """Load the file.
 
@@ -47,11 +48,13 @@ class LlamaCppEngine:
             name: shown to people.
             context: tokens of prompt and answer that the model was made for.
             slots: answers at a time.
+            kind: how the file stores its weights.
 
         Raises:
             MedtuneError: llama.cpp is not installed or cannot load the file.
         """
         self.name = name
+        self.kind: Quantization = kind
         self.context = min(context, _LONGEST_CONTEXT)
         self._tokenizer = tokenizer
         self._server = start_server(file, self.context, slots)
@@ -118,7 +121,7 @@ def open_engine(
         MedtuneError: the run has not been trained, or llama.cpp cannot run its model.
     """
     _library()
-    return _opened(run, gguf_of(run, kind, advance), run.name, slots)
+    return _opened(run, gguf_of(run, kind, advance), run.name, slots, kind)
 
 
 def open_base(
@@ -134,12 +137,13 @@ def open_base(
         MedtuneError: llama.cpp cannot run the base.
     """
     _library()
-    return _opened(run, base_gguf_of(run, kind, advance), f"{run.name}, untuned base", slots)
+    name = f"{run.name}, untuned base"
+    return _opened(run, base_gguf_of(run, kind, advance), name, slots, kind)
 
 
-def _opened(run: Run, file: Path, name: str, slots: int) -> LlamaCppEngine:
+def _opened(run: Run, file: Path, name: str, slots: int, kind: Quantization) -> LlamaCppEngine:
     tokenizer = load_tokenizer(run.recipe().model)
-    return LlamaCppEngine(file, tokenizer, name, context_of(run), slots)
+    return LlamaCppEngine(file, tokenizer, name, context_of(run), slots, kind)
 
 
 def is_installed() -> bool:

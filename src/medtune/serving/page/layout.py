@@ -108,9 +108,9 @@ def _talk_tab(page: gr.Blocks, service: Service) -> None:
                 retry = gr.Button("Retry", size="md", min_width=60)
                 edit = gr.Button("Edit", size="md", min_width=60)
                 clear = gr.Button("Clear", size="md", min_width=60)
-                kept = service.store is not None
-                helpful = gr.Button("Helpful", size="md", min_width=60, visible=kept)
-                unhelpful = gr.Button("Not helpful", size="md", min_width=60, visible=kept)
+            with gr.Row(elem_id="opinion", visible=service.store is not None):
+                helpful = gr.Button("Helpful", size="md", min_width=60)
+                unhelpful = gr.Button("Not helpful", size="md", min_width=60)
             with gr.Group(visible=False) as why:
                 reason = gr.Radio(
                     [(label, key) for key, label in REASONS.items()],
