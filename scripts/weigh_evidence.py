@@ -1,11 +1,14 @@
 """Fit ``fitted.tsv``: what words, pairs of words and concepts weigh for an emergency.
 
-    python scripts/weigh_evidence.py messages.jsonl ...
-    python scripts/weigh_evidence.py messages.jsonl ... --check
+    python scripts/weigh_evidence.py                # the messages in scripts/safety_messages
+    python scripts/weigh_evidence.py --check
+    python scripts/weigh_evidence.py more.jsonl ... # others
+    python scripts/weigh_evidence.py --unseen       # how messages that nobody reads are judged
 
 The files hold lines ``{"text": ..., "kind": ...}``, ``text`` a message or a list of them; of kind
 ``emergency`` and ``pair_fires`` should alarm, ``harmless``, ``pair_silent`` and ``allow`` should
-not, ``decline`` is a request that is not fulfilled.  The tuning half of the vignettes is added; the
+not, ``decline`` is a request that is not fulfilled.  The tuning half of the vignettes is added, and
+ordinary complaints and emergencies of the built-in dialogues' training split; the
 reporting half is never read, nor is the part of the messages that ``held_back`` keeps for checking.
 Three logistic regressions with a squared penalty are fitted: emergency or not, of the mind or of the
 body, to be declined or not.  ``--check`` leaves out one file after the other instead and prints what
@@ -25,6 +28,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
+from medtune.embedded.consultations import consultations
 from medtune.safety.assess import assess, findings_of
 from medtune.safety.source import RULES_FOLDER
 from medtune.safety.vignettes import vignettes
@@ -132,6 +136,11 @@ Message = tuple[list[str], str, str, str]
 """The texts, the kind, the category and the file."""
 
 
+MESSAGES = Path(__file__).parent / "safety_messages"
+COMPLAINTS_TOLD = 1200
+"""Dialogues of the built-in training split that are no emergency and need nobody the same day."""
+
+
 def held_back(text: str) -> bool:
     """Whether a message is kept for checking: three in ten, by a hash."""
     return sha256(text.encode()).digest()[0] < 77
@@ -151,7 +160,23 @@ def messages(files: list[Path]) -> list[Message]:
             kind = "decline" if row.expect == "decline" else "allow"
         fold = f"vignettes {sha256(row.id.encode()).digest()[0] % 5}"
         rows.append((list(row.messages), kind, row.category, fold))
-    return rows
+    return rows + told()
+
+
+def told() -> list[Message]:
+    """Complaints as the built-in dialogues tell them, several findings in a few sentences."""
+    rows: dict[str, Message] = {}
+    harmless = 0
+    for row in consultations("train", 6000, seed=11):
+        if row.kind != "symptoms" or row.urgency == "urgent_same_day" or row.question in rows:
+            continue
+        kind = "emergency" if row.urgency == "emergency" else "harmless"
+        harmless += kind == "harmless"
+        if kind == "harmless" and harmless > COMPLAINTS_TOLD:
+            continue
+        fold = f"dialogues {sha256(row.question.encode()).digest()[0] % 5}"
+        rows[row.question] = ([row.question], kind, row.condition, fold)
+    return list(rows.values())
 
 
 def with_company(rows: list[Message]) -> list[Message]:
@@ -234,11 +259,34 @@ def check(rows: list[Message], matrix: Any, count: int) -> None:
         print(f"decline {high}: {met:.3f} declined or answered by a rule  {rates}")
 
 
+def unseen() -> None:
+    """Print, by kind, how many of the messages for counting alone are judged right."""
+    rows = [
+        json.loads(line)
+        for file in sorted((MESSAGES / "unseen").glob("*.jsonl"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
+    right: Counter[str] = Counter()
+    for row in rows:
+        found = assess(row["text"])
+        alarms = found.urgency == "emergency"
+        wanted = {
+            "decline": found.declined or alarms,
+            "allow": not (found.declined or alarms),
+        }.get(row["kind"], alarms == (row["kind"] in ALARM))
+        right[row["kind"]] += wanted
+    for kind, count in sorted(Counter(row["kind"] for row in rows).items()):
+        print(f"{kind:12} {right[kind]} of {count} ({right[kind] / count:.1%})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("files", nargs="*", type=Path, default=sorted(MESSAGES.glob("*.jsonl")))
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--unseen", action="store_true")
     arguments = parser.parse_args()
+    if arguments.unseen:
+        return unseen()
     TARGET.write_text("", encoding="utf-8")
     written = messages(arguments.files)
     rows = with_company(written)

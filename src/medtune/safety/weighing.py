@@ -39,6 +39,8 @@ _THRESHOLDS = (
 _FEW = 8
 _GRAVEST = frozenset({"suicide", "violence", "poisoning"})
 _SPREAD = 3
+_AGREED = 3
+"""So many rules for an emergency are believed whatever the words around them weigh."""
 _Weights = tuple[int, int, int]
 _NONE: _Weights = (0, 0, 0)
 
@@ -68,7 +70,10 @@ class Weighing:
         """The rules that fired, those for emergencies lowered where what is told speaks against
         them, and what the weights say of their own."""
         length = len(findings.reading.words.words)
+        agreed = sum(f.level == "emergency" for f in fired) >= _AGREED
         if length > ONE_PICTURE:
+            if agreed:
+                return list(fired)
             return [self._among(f, findings) if f.level == "emergency" else f for f in fired]
         emergency, crisis, decline = self._total(findings)
         result = list(fired)
@@ -78,7 +83,7 @@ class Weighing:
             found = []
         # Few words are no evidence against: "cut my finger off" says all there is to say.
         believes = self.believes_from if length > _FEW else min(self.believes_from, self.start[0])
-        if emergency < believes:
+        if emergency < believes and not agreed:
             result = [
                 _lowered(f)
                 if f.level == "emergency"
