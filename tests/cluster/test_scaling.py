@@ -66,7 +66,7 @@ def test_plan_prints_the_table_with_its_assumptions() -> None:
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
     assert "100 million dialogues prepared on" in done.output
-    assert "No figure here was measured on a cluster." in done.output
+    assert "nothing on a cluster." in done.output
     facts = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
     assert [line["workers"] for line in facts["workers"]] == [1, 2, 4, 8, 16]
     assert facts["assumptions"]

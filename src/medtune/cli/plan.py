@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from medtune.cluster.scaling import Scaled
     from medtune.training.plan import Plan
 
-_COLOURS = ("cyan", "bright_cyan", "green", "yellow", "magenta", "blue", "bright_magenta", "white")
+_COLOURS = (
+    "cyan", "bright_cyan", "green", "yellow", "magenta", "blue", "bright_magenta", "bright_black", "white",
+)  # fmt: skip
 _BAR_WIDTH = 60
 
 
@@ -94,7 +96,8 @@ def _table(planned: Plan) -> Table:
     table.add_column("predicted peak memory")
     table.add_column("GiB", justify="right")
     for colour, (part, size) in zip(_COLOURS, asdict(planned.memory).items(), strict=True):
-        table.add_row(f"[{colour}]■[/] {part.replace('_', ' ')}", f"{size / 2**30:.2f}")
+        if size:
+            table.add_row(f"[{colour}]■[/] {part.replace('_', ' ')}", f"{size / 2**30:.2f}")
     table.add_row("[bold]together", f"[bold]{planned.memory.total / 2**30:.2f}")
     table.add_row(planned.card.name, f"{planned.card.memory_gib:.1f}")
     return table
