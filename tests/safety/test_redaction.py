@@ -211,7 +211,7 @@ Barrett's oesophagus|Bartholin's cyst|Behcet's disease|Bell's palsy|Berger disea
 Bouchard's nodes|Bowen's disease|Braxton Hicks contractions|Bright's disease|Brown-Sequard syndrome|Brudzinski's sign|
 Brugada syndrome|Budd-Chiari syndrome|Buerger's disease|Burkitt lymphoma|Castleman disease|Chagas disease|
 Charcot-Marie-Tooth disease|Cheyne-Stokes breathing|Christmas disease|Churg-Strauss syndrome|Colles fracture|
-Conn's syndrome|Coombs test|Costen syndrome|Creutzfeldt-Jakob disease|Crohn's disease|Crohn disease|Cushing's syndrome|
+Adam's apple|Conn's syndrome|Coombs test|Costen syndrome|Creutzfeldt-Jakob disease|Crohn's disease|Crohn disease|Cushing's syndrome|
 Dercum's disease|De Quervain's tenosynovitis|Devic's disease|DiGeorge syndrome|Down syndrome|Down's syndrome|
 Dressler syndrome|Duchenne muscular dystrophy|Dupuytren's contracture|Ebstein anomaly|Edwards syndrome|
 Ehlers-Danlos syndrome|Eisenmenger syndrome|Epley manoeuvre|Epstein-Barr virus|Erb's palsy|Ewing's sarcoma|Fabry disease|
