@@ -1,5 +1,5 @@
 # Medtune's page and chat.  CPU:  docker build -t medtune .
-# docker run -p 127.0.0.1:7860:7860 -e MEDTUNE_API_KEYS=$(openssl rand -hex 24) -v ./work:/medtune medtune
+# docker run -p 127.0.0.1:7860:7860 -e MEDTUNE_API_KEYS=$(openssl rand -hex 24) -v ./served:/medtune medtune
 # NVIDIA GPU:  docker build -t medtune:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

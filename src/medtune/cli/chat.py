@@ -5,15 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medtune.cli.arguments import (
-    Country,
-    EngineChoice,
-    EngineModel,
-    EngineUrl,
-    EngineWeights,
-    RunName,
-    Runs,
-)
+from medtune.cli import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,20 +14,20 @@ if TYPE_CHECKING:
 
 
 def chat(
-    run: RunName = None,
+    run: arguments.RunName = None,
     temperature: Annotated[
         float, typer.Option(min=0, max=2, help="0 is always the same answer.")
     ] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
-    engine_name: EngineChoice = "auto",
-    quantization: EngineWeights = None,
-    url: EngineUrl = "",
-    model: EngineModel = "",
-    country: Country = "",
+    engine_name: arguments.EngineChoice = "auto",
+    quantization: arguments.EngineWeights = None,
+    url: arguments.EngineUrl = "",
+    model: arguments.EngineModel = "",
+    country: arguments.Country = "",
     history: Annotated[
         Path | None, typer.Option(help="Keep what is typed in this file, for the arrow keys.")
     ] = None,
-    runs: Runs = Path("runs"),
+    runs: arguments.Runs = Path("runs"),
 ) -> None:
     """Talk to a tuned model in the terminal.  /help lists the commands, /quit leaves.
 
@@ -44,12 +36,11 @@ def chat(
     from medtune.chat.engines import Decoding
     from medtune.chat.engines.choose import open_base, open_engine
     from medtune.chat.terminal.session import Session
-    from medtune.cli.arguments import run_for
     from medtune.cli.output import converting
 
     def opened(name: str | None) -> tuple[Engine, str, Callable[[], Engine] | None]:
         """The engine of a run, its instructions, and what opens its base."""
-        chosen = run_for(name, runs, engine_name)
+        chosen = arguments.run_for(name, runs, engine_name)
         with converting() as advance:
             engine = open_engine(
                 chosen, engine_name, kind=quantization, url=url, model=model, advance=advance

@@ -6,26 +6,18 @@ from typing import Annotated
 
 import typer
 
-from medtune.cli.arguments import (
-    Country,
-    EngineChoice,
-    EngineModel,
-    EngineUrl,
-    EngineWeights,
-    RunName,
-    Runs,
-)
+from medtune.cli import arguments
 
 
 def serve(
-    run: RunName = None,
+    run: arguments.RunName = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
-    engine_name: EngineChoice = "auto",
-    quantization: EngineWeights = None,
-    url: EngineUrl = "",
-    model: EngineModel = "",
+    engine_name: arguments.EngineChoice = "auto",
+    quantization: arguments.EngineWeights = None,
+    url: arguments.EngineUrl = "",
+    model: arguments.EngineModel = "",
     slots: Annotated[int, typer.Option(min=1, max=64, help="Answers at a time.")] = 2,
     waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait for a slot.")] = 32,
     requests_per_minute: Annotated[
@@ -50,8 +42,8 @@ def serve(
     compare: Annotated[
         bool, typer.Option("--compare/--no-compare", help="Base against tuned on the page.")
     ] = True,
-    country: Country = "",
-    runs: Runs = Path("runs"),
+    country: arguments.Country = "",
+    runs: arguments.Runs = Path("runs"),
 ) -> None:
     """Open the web page and the API of a tuned model at http://127.0.0.1:7860.
 
@@ -59,12 +51,11 @@ def serve(
 
     Example: medtune serve embedded-qlora --port 8000
     """
-    from medtune.cli.arguments import run_for
     from medtune.cli.output import converting, say
     from medtune.serving.keys import load_keys
     from medtune.serving.web import check_port
 
-    chosen = run_for(run, runs, engine_name)
+    chosen = arguments.run_for(run, runs, engine_name)
     check_port(host, port)
     keys = load_keys()
     from medtune.serving.server import check_address
