@@ -15,7 +15,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import corpus_bleu
 from sacrebleu.metrics.bleu import BLEU
 
-from medtune.chat.consultation import DRAFT_SCHEMA
+from medtune.chat.consultation import DRAFT_SCHEMA, sections
 from medtune.data.rows import Row
 from medtune.embedded.consultations import consultations
 from medtune.evaluation.clinical import (
@@ -24,7 +24,6 @@ from medtune.evaluation.clinical import (
     has_structure,
     is_consultation,
     normalised,
-    sections,
     specialist_is_right,
     specialist_named,
 )

@@ -169,6 +169,17 @@ def consultation(
     )
 
 
+def sections(answer: str) -> dict[str, str]:
+    """The text under each heading that the answer has, by the heading's usual spelling."""
+    usual = {name.lower(): name for name in SECTIONS}
+    marks = list(_HEADING.finditer(answer))
+    ends = [*(mark.start() for mark in marks[1:]), len(answer)]
+    return {
+        usual[mark.group(1).lower()]: answer[mark.end() : end].strip()
+        for mark, end in zip(marks, ends, strict=False)  # without a heading there is no section
+    }
+
+
 def _draft(answer: str) -> dict[str, Any]:
     """The model's part as ``DRAFT_SCHEMA`` has it, whichever way it was written."""
     text = answer.strip()
@@ -177,18 +188,12 @@ def _draft(answer: str) -> dict[str, Any]:
             return _of_the_right_kind(json.loads(text))
         except ValueError:  # cut off; nobody wants to read the rest
             return {}
-    marks = list(_HEADING.finditer(answer))
-    if not marks:
+    found = sections(answer)
+    if not found:
         return {"summary": _clipped(text), "named": text} if text else {}
-    usual = {name.lower(): name for name in SECTIONS}
-    ends = [*(mark.start() for mark in marks[1:]), len(answer)]
-    found = {
-        usual[m.group(1).lower()]: answer[m.end() : end].strip()
-        for m, end in zip(marks, ends, strict=True)
-    }
     conditions, care, caution, who, when = (found.get(name, "") for name in SECTIONS)
     return {
-        "summary": _clipped(answer[: marks[0].start()].strip() or conditions),
+        "summary": _clipped(_HEADING.split(answer, maxsplit=1)[0].strip() or conditions),
         "named": conditions,
         "suggestions": _listed(care),
         "precautions": _listed(caution),

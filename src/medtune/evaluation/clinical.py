@@ -10,27 +10,11 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from medtune.chat.consultation import consultation
+from medtune.chat.consultation import consultation, sections
 from medtune.data.rows import Row
 from medtune.embedded.consultations import SECTIONS
 from medtune.embedded.knowledge import load_knowledge
 from medtune.safety.assess import assess
-
-_HEADING = re.compile(
-    rf"^\s*(?:[#*]+ *)?({'|'.join(map(re.escape, SECTIONS))})\b[ *]*:", re.I | re.M
-)
-
-
-def sections(answer: str) -> dict[str, str]:
-    """The text under each heading that the answer has, by the heading's usual spelling."""
-    usual = {name.lower(): name for name in SECTIONS}
-    marks = list(_HEADING.finditer(answer))
-    ends = [*(mark.start() for mark in marks[1:]), len(answer)]
-    return {
-        usual[mark.group(1).lower()]: answer[mark.end() : end].strip()
-        for mark, end in zip(marks, ends, strict=False)  # without a heading there is no section
-    }
-
 
 Kind = Literal["exact", "synonym", "category", "none"]
 KINDS: tuple[Kind, ...] = ("exact", "synonym", "category", "none")

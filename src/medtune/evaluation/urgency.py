@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from medtune.chat.consultation import sections
 from medtune.embedded.consultations import SECTIONS
-from medtune.evaluation.clinical import sections
 from medtune.evaluation.statistics import Measured, mean_of
 from medtune.safety.rules import LEVELS, Level
 
