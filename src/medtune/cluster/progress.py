@@ -50,8 +50,9 @@ def shown(title: str) -> Iterator[Any]:
                     done, total, note = ray.get(board.read.remote(), timeout=5)
                 except RayError:  # its node is being replaced
                     continue
-                if total:
-                    bar.update(task, completed=done, total=total, note=note)
+                if not total:  # nothing was said yet, or the board began anew with its node lost
+                    continue
+                bar.update(task, completed=done, total=total, note=note)
                 if bar.disable and note != last:
                     console.print(f"{title}: {done}/{total}, {note}", markup=False)
                 last = note
