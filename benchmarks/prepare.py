@@ -394,10 +394,6 @@ def main() -> None:
         if not arguments.no_notebook:
             known["notebook_way"] = measure_notebook(arguments.notebook_rows, folder)
             print(json.dumps(known["notebook_way"]), flush=True)
-            at_scale = known["runs"][-1] if known["runs"] else None
-            if at_scale:
-                times = known["notebook_way"]["microseconds_a_row"] / at_scale["microseconds_a_row"]
-                known["notebook_way"]["times_slower_a_row_than_the_largest_run"] = round(times, 1)
             _write(known)
     print(f"written to {RESULTS}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ NAME = "documents"
 _PLAIN_UP_TO = 1024
 """Tokens a document up to which plain products are faster on a CPU than torch's own kernel,
 and their scores, tokens x tokens a head, are still small."""
+_BLOCK = 128
+"""Queries at a time."""
 _MULTIPLE = 32
 """Documents are padded to a multiple of this: oneDNN keeps a compiled product, and memory for it,
 for every shape that it meets."""
@@ -117,13 +120,73 @@ def _plain_attention(
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         query, key, value = (x.to(dtype) for x in (query, key, value))
-    groups, length = query.shape[1] // key.shape[1], query.shape[2]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
     with torch.autocast(device, enabled=False):
+        if not dropout:
+            grouped = query.unflatten(1, (key.shape[1], -1))
+            return _Causal.apply(grouped * scaling, key, value).flatten(1, 2)  # type: ignore[union-attr]
+        groups, length = query.shape[1] // key.shape[1], query.shape[2]
+        if groups > 1:
+            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         scores = (query * scaling) @ key.transpose(-1, -2)
-        weights = torch.softmax(scores.masked_fill(future, float("-inf")), dim=-1)
-        if dropout:
-            weights = functional.dropout(weights, dropout)
-        return weights @ value
+        weights = torch.softmax(scores.masked_fill(_future(length, query), float("-inf")), dim=-1)
+        return functional.dropout(weights, dropout) @ value
+
+
+def _future(length: int, like: Tensor) -> Tensor:
+    return torch.ones(length, length, dtype=torch.bool, device=like.device).triu(1)
+
+
+class _Causal(torch.autograd.Function):
+    """The same in blocks of queries, each against the keys up to its end.
+
+    Nearly half of the products and of the softmax of a long document are of the future and never
+    made, and the mask is laid over the last block of keys in place.  Written out because autograd
+    would keep a copy of the scores before the mask and make gradients of the size of all keys for
+    every block.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+        """
+        Args:
+            query: (documents, key-value heads, group, tokens, width), scaled.
+            key: (documents, key-value heads, tokens, width), and so is ``value``.
+        """
+        attended = torch.empty_like(query)
+        future = _future(min(_BLOCK, query.shape[3]), query)
+        kept = []
+        for start, stop, rows in _blocks(query):
+            scores = rows @ key[:, :, :stop].transpose(-1, -2)
+            size = stop - start
+            last = scores.unflatten(2, (-1, size))[..., start:]
+            last.masked_fill_(future[:size, :size], float("-inf"))
+            weights = torch.softmax(scores, dim=-1)
+            part = weights @ value[:, :, :stop]
+            attended[:, :, :, start:stop] = part.unflatten(2, (-1, size))
+            kept.append(weights)
+        ctx.save_for_backward(query, key, value, *kept)
+        return attended
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        query, key, value, *kept = ctx.saved_tensors
+        by_query = torch.empty_like(query)
+        by_key, by_value = torch.zeros_like(key), torch.zeros_like(value)
+        blocks = zip(_blocks(query), _blocks(upstream), kept, strict=True)
+        for (start, stop, rows), (_, _, slope), weights in blocks:
+            by_value[:, :, :stop] += weights.transpose(-1, -2) @ slope
+            by_weights = slope @ value[:, :, :stop].transpose(-1, -2)
+            by_scores = torch._softmax_backward_data(by_weights, weights, -1, weights.dtype)
+            part = by_scores @ key[:, :, :stop]
+            by_query[:, :, :, start:stop] = part.unflatten(2, (-1, stop - start))
+            by_key[:, :, :stop] += by_scores.transpose(-1, -2) @ rows
+        return by_query, by_key, by_value
+
+
+def _blocks(grouped: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """Where a block of queries begins and ends, and it as (documents, key-value heads, group x block,
+    width)."""
+    length = grouped.shape[3]
+    for start in range(0, length, _BLOCK):
+        stop = min(start + _BLOCK, length)
+        yield start, stop, grouped[:, :, :, start:stop].flatten(2, 3)

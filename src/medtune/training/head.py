@@ -55,11 +55,13 @@ class _LogProbs(torch.autograd.Function):
         for start in range(0, len(hidden), at_once):
             part = slice(start, start + at_once)
             logits = (hidden[part] @ weight.T).float()
-            log_p = torch.log_softmax(logits, dim=-1)
-            p = log_p.exp()
-            log_probs.append(log_p.gather(1, targets[part, None]).squeeze(1))
-            entropy.append(-(p * log_p).sum(dim=-1))
-            is_top.append(logits.argmax(dim=-1) == targets[part])
+            p = torch.softmax(logits, dim=-1)
+            highest, top = logits.max(dim=-1)
+            # log Σ exp(logits), from the likeliest token, whose probability never underflows.
+            total = highest - p.gather(1, top[:, None]).squeeze(1).log()
+            log_probs.append(logits.gather(1, targets[part, None]).squeeze(1) - total)
+            entropy.append(total - torch.linalg.vecdot(p, logits))
+            is_top.append(top == targets[part])
             if slopes is not None:
                 slopes[part] = weight[targets[part]] - p.to(weight.dtype) @ weight
         if slopes is not None:
