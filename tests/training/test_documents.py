@@ -62,6 +62,33 @@ def test_a_document_packed_with_others_has_the_logits_it_has_alone(
             torch.testing.assert_close(mine, alone(document[None]).logits[0], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_blocks_of_queries_attend_like_torchs_own_kernel(groups: int) -> None:
+    """Documents of several blocks, of exactly one, and of one token more."""
+    lengths = [300, 128, 129, 7]
+    starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+    generator = torch.Generator().manual_seed(2)
+    heads = [2 * groups, 2, 2]
+    own = [torch.randn(1, n, sum(lengths), 16, generator=generator) for n in heads]
+    theirs = [x.clone().requires_grad_() for x in own]
+    own = [x.requires_grad_() for x in own]
+    mine, _ = documents_attention(torch.nn.Module(), *own, None, cu_seq_lens_q=starts)
+    parts = zip(*(x.split(lengths, dim=2) for x in theirs), strict=True)
+    expected = torch.cat(
+        [
+            torch.nn.functional.scaled_dot_product_attention(*qkv, is_causal=True, enable_gqa=True)
+            for qkv in parts
+        ],
+        dim=2,
+    ).transpose(1, 2)
+    torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
+    slope = torch.randn(expected.shape, generator=generator)
+    (mine * slope).sum().backward()
+    (expected * slope).sum().backward()
+    for x, y in zip(own, theirs, strict=True):
+        torch.testing.assert_close(x.grad, y.grad, atol=1e-5, rtol=1e-4)
+
+
 def test_gradients_equal_those_of_padded_rows() -> None:
     packed, padded = _llama().train(), _llama().train()
     use_documents_attention(packed)

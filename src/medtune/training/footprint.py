@@ -22,9 +22,9 @@ _OPTIMIZER_BYTES = {  # both moments, per trained parameter
 _NF4_BLOCK, _CONSTANTS_BLOCK = 64, 256
 _HEAD_TILE = 4096 * 8192
 """Logits at once of TRL's head on a GPU."""
-_HEAD_AT_ONCE, _HEAD_BYTES = 2**23, 20
-"""Logits at once of our head on a CPU, and bytes for each: three float32 and two bfloat16."""
-_PLAIN_ATTENTION_UP_TO = 1024
+_HEAD_AT_ONCE, _HEAD_BYTES = 2**23, 12
+"""Logits at once of our head on a CPU, and bytes for each: two float32 and two bfloat16."""
+_PLAIN_ATTENTION_UP_TO, _BLOCK = 1024, 128
 _CUDA_OVERHEAD, _CPU_OVERHEAD = int(0.5 * GIB), 550 * 2**20
 """Assumed: CUDA's context and unusable gaps.  Fitted: the interpreter with its libraries."""
 _CPU_GAPS = 0.55
@@ -140,7 +140,9 @@ def _layer(recipe: Recipe, shape: Shape, width: int, *, cpu: bool) -> int:
     whole = recipe.adapter.method == "none"
     norms = 4 * shape.normalised * (2 if whole else 1)  # computed in float32
     if cpu and recipe.data.max_length <= _PLAIN_ATTENTION_UP_TO:
-        attention = width * (3 * queries + shape.heads * recipe.data.max_length)
+        # Weights of the past alone, and the future within a block of queries.
+        seen = (recipe.data.max_length + min(_BLOCK, recipe.data.max_length)) // 2
+        attention = width * (queries + 2 * keys + shape.heads * seen)
     else:
         attention = width * (2 * queries + 2 * keys) + 4 * shape.heads
     feed_forward = 3 * width * shape.intermediate
