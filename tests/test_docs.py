@@ -102,18 +102,22 @@ class Reader:
     environment: dict[str, str]
     hub: Hub
     session: Session
-    served: set[str] = field(default_factory=set)
+    once: set[str] = field(default_factory=set)
+    """What takes long and stands on several pages, once done."""
 
     def follow(self, page: Path) -> None:
         """Do what a page says, from top to bottom; what cannot be done here has tests below."""
         commands = commands_of(page)
         asks = [command.text for command in commands if how(command) == "ask"]
         for command in commands:
+            if command.text in self.once:
+                continue
+            if how(command) == "serve" or "--cluster" in command.text:
+                self.once.add(command.text)
             match how(command):
                 case "run":
                     self.run(command)
-                case "serve" if command.text not in self.served:
-                    self.served.add(command.text)
+                case "serve":
                     self.serve(command, asks)
                 case "bash":
                     self.bash(command.text)
@@ -148,7 +152,7 @@ class Reader:
             free.close()
             log = until_the_end.enter_context((self.folder / "server.log").open("wb"))
             server = subprocess.Popen(
-                ["bash", "-c", f"{line} --port {port}"], cwd=self.folder, env=self.environment,
+                ["bash", "-c", f"{line} --port {port} --max-new-tokens 8"], cwd=self.folder, env=self.environment,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
             until_the_end.callback(server.wait, 60)
