@@ -171,11 +171,13 @@ def test_limit_draws_from_the_whole_file_and_not_its_head(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     run = Run(tmp_path / "run")
-    prepare(_source(tmp_path, _rows(500), limit=50), run, tokenizer)
+    told: list[str] = []
+    prepare(_source(tmp_path, _rows(500), limit=50), run, tokenizer, told.append)
     ids = [int(row.id) for split in SPLITS for row in read_split(run, split)]
     assert len(ids) == 50
     assert max(ids) > 400
     assert run.read_json(run.card_json)["not_drawn"] == 450
+    assert "450 more rows could be used and are not, because data.limit is 50." in told
     assert _dropped(run) == []
 
 
