@@ -103,7 +103,7 @@ class Reader:
     hub: Hub
     session: Session
     once: set[str] = field(default_factory=set)
-    """What takes long and stands on several pages, once done."""
+    """What takes long, or cannot be done twice, and stands on several pages."""
 
     def follow(self, page: Path) -> None:
         """Do what a page says, from top to bottom; what cannot be done here has tests below."""
@@ -112,7 +112,7 @@ class Reader:
         for command in commands:
             if command.text in self.once:
                 continue
-            if how(command) == "serve" or "--cluster" in command.text:
+            if how(command) == "serve" or re.search("--cluster|git clone", command.text):
                 self.once.add(command.text)
             match how(command):
                 case "run":

@@ -100,11 +100,12 @@ def _worse(
     worst = _best_sure(name, change)
     if worst < -margin - allowance:
         low, high = change["ci"]
-        more = f" and {allowance:.1%} for where the base says nothing" if allowance else ""
+        worst, low, high = -100 * worst, 100 * low, 100 * high
+        more = f" and {100 * allowance:.1f} for where the base says nothing" if allowance else ""
         yield (
             name,
-            f"{NAMES[name]} ({where}) may be {-worst:.1%} worse than the base's "
-            f"(change {low:+.1%} to {high:+.1%}, margin {margin:.0%}{more})",
+            f"{NAMES[name]} ({where}) may be {worst:.1f} points worse than the base's "
+            f"(change {low:+.1f} to {high:+.1f}, margin {100 * margin:.0f}{more})",
         )
 
 
