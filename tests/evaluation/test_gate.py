@@ -61,6 +61,12 @@ def _reasons(results: dict[str, Any], **section: Any) -> list[str]:
     return gate["reasons"]
 
 
+def test_a_handful_of_rows_proves_no_gain() -> None:
+    few = _results(OWN) | {"test_rows": 5}
+    assert _reasons(few) == ["5 test rows are too few to show a gain beyond chance"]
+    assert _reasons(_results(OWN) | {"test_rows": 6}) == []
+
+
 def test_a_sound_model_passes() -> None:
     assert _reasons(_results(OWN)) == []
 

@@ -8,6 +8,8 @@ from typing import Any
 from medtune.evaluation.measure import LOWER_IS_BETTER, SAFETY
 from medtune.recipe import EvaluationSection
 
+LEAST_ROWS = 6
+"""Five that all improve do so by chance one time in sixteen."""
 LEAST_ENDED = 0.95
 MOST_EMPTY = 0.01
 MOST_ADVERTS = 0.01
@@ -61,6 +63,8 @@ def _gain(primaries: list[str], results: dict[str, Any]) -> Iterator[Reason]:
     measured = [name for name in primaries if name in results["delta"]]
     if not measured:
         yield "not measured", f"{' and '.join(primaries)} could not be measured on these rows"
+    elif results["test_rows"] < LEAST_ROWS:
+        yield "no gain", f"{results['test_rows']} test rows are too few to show a gain beyond chance"
     elif not any(_best_sure(name, results["delta"][name]) > 0 for name in measured):
         verb = "are" if len(measured) > 1 else "is"
         yield (
