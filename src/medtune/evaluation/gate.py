@@ -64,7 +64,10 @@ def _gain(primaries: list[str], results: dict[str, Any]) -> Iterator[Reason]:
     if not measured:
         yield "not measured", f"{' and '.join(primaries)} could not be measured on these rows"
     elif results["test_rows"] < LEAST_ROWS:
-        yield "no gain", f"{results['test_rows']} test rows are too few to show a gain beyond chance"
+        yield (
+            "no gain",
+            f"{results['test_rows']} test rows are too few to show a gain beyond chance",
+        )
     elif not any(_best_sure(name, results["delta"][name]) > 0 for name in measured):
         verb = "are" if len(measured) > 1 else "is"
         yield (
