@@ -1,7 +1,7 @@
 """Runs commands of the guide one after the other in one process, for importing torch takes longest.
 
-Called by test_docs.py with a JSON list of ``{"words", "typed", "into"}`` on standard input; prints
-``{"code", "said"}`` for each that ran, and stops at the first that fails.
+Called by test_docs.py: a line of JSON ``{"words", "typed", "into"}`` on standard input is a
+command, and a line ``{"code", "said"}`` on standard output is what came of it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ def run(words: list[str], typed: str) -> tuple[int, str, str]:
     return code, out.getvalue(), errors.getvalue()
 
 
-told = []
-for command in json.load(sys.stdin):
+# Libraries and processes that are started write to neither end of the conversation with the test.
+commands = os.fdopen(os.dup(0), encoding="utf-8")
+answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.dup2(2, 1)
+for line in commands:
+    command = json.loads(line)
     code, said, errors = run(command["words"], command["typed"])
     if command["into"]:
         Path(command["into"]).write_text(said, encoding="utf-8")
-    told.append({"code": code, "said": said + errors})
-    if code:
-        break
-print(json.dumps(told), flush=True)
+    print(json.dumps({"code": code, "said": said + errors}), file=answers, flush=True)
 os._exit(0)  # engines leave threads behind

@@ -60,6 +60,13 @@ def test_missing_recipe_and_unknown_name_are_plain_sentences(tmp_path: Path) -> 
         load_recipe("embeded-qlora")
 
 
+def test_data_in_place_of_a_recipe_is_told_with_the_command_that_was_meant(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text('question,answer\n"Is it bad: or not?","No."\n', encoding="utf-8")
+    with pytest.raises(MedtuneError, match=r"medtune train own-dialogues data\.source=.*rows\.csv"):
+        load_recipe(rows)
+
+
 def test_overrides_change_single_values_and_keep_the_rest() -> None:
     recipe = load_recipe(
         "embedded-qlora", ["training.learning_rate=1e-4", "data.limit=500", "name=x"]

@@ -68,6 +68,7 @@ def test_the_head_of_a_recipe_says_how_to_start_it_and_what_it_costs(name: str) 
     """Memory and time are marked: predicted is from ``medtune plan``, measured was measured."""
     text = shipped_recipes()[name].read_text(encoding="utf-8")
     head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    assert text.splitlines()[0].endswith("."), "`medtune recipes` shows the first line alone"
     assert re.search(rf"medtune (train|sweep) {re.escape(name)}\b", head)
     marked = re.search(r"(predicted|measured): ([\d.]+) GiB .*", head, re.S)
     assert marked, head

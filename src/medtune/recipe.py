@@ -414,6 +414,9 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+_DATA = (".csv", ".jsonl", ".parquet", ".gz")
+
+
 def load_recipe(name_or_path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe and apply ``section.key=value`` overrides.
 
@@ -429,6 +432,12 @@ def load_recipe(name_or_path: str | Path, overrides: list[str] | None = None) ->
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml") and not path.exists():
         path = _shipped(str(name_or_path))
+    if path.name.endswith(_DATA):
+        raise MedtuneError(
+            f"{path} is data and no recipe; give it to one, such as "
+            f"`medtune train own-dialogues data.source={path}`.",
+            exit_code=2,
+        )
     text = _read(path)
     tree, lines = _parse(path, text)
     _check_keys(tree, lines, str(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pyarrow import parquet
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from medtune.data import engine, read
+from medtune.data.pictures import histogram, top
 from medtune.data.prepare import is_prepared, prepare
 from medtune.data.rows import read_split
 from medtune.embedded import BASE_FOLDER
@@ -167,15 +169,24 @@ def test_several_processes_give_the_same_rows_as_one(
     assert one.counts == two.counts
 
 
+def test_the_cards_pictures_count_whole_rows_and_a_far_limit_does_not_squeeze_the_lengths() -> None:
+    assert "0.5" not in re.findall(r">([\d.]+)</text>", top({"no answer": 2, "too short": 1}))
+    bins = [{"from": 0, "to": 10, "rows": 3}, {"from": 10, "to": 20, "rows": 1}]
+    assert "max_length" in histogram(bins, 40)
+    assert "max_length" not in histogram(bins, 1024)
+
+
 def test_limit_draws_from_the_whole_file_and_not_its_head(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     run = Run(tmp_path / "run")
-    prepare(_source(tmp_path, _rows(500), limit=50), run, tokenizer)
+    told: list[str] = []
+    prepare(_source(tmp_path, _rows(500), limit=50), run, tokenizer, told.append)
     ids = [int(row.id) for split in SPLITS for row in read_split(run, split)]
     assert len(ids) == 50
     assert max(ids) > 400
     assert run.read_json(run.card_json)["not_drawn"] == 450
+    assert "450 more rows could be used and are not, because data.limit is 50." in told
     assert _dropped(run) == []
 
 

@@ -236,6 +236,12 @@ def test_a_missing_file_and_a_missing_column_are_named(tmp_path: Path) -> None:
         _read(_section(path, columns={"question": "question"}), tmp_path / "b")
 
 
+def test_a_name_that_is_almost_right_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "dialogues.csv").write_text("question,answer\nq,a\n", encoding="utf-8")
+    with pytest.raises(MedtuneError, match=r"did you mean .*/dialogues\.csv\?"):
+        sources_of(_section(tmp_path / "dialogues.cvs"))
+
+
 def test_a_data_set_is_streamed_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Hub is replaced by a folder here: `datasets` streams both the same way."""
     from medtune.data import read

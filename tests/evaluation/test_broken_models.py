@@ -243,7 +243,7 @@ def test_the_silence_of_a_base_is_no_merit(asked: tuple[Run, Recipe], tmp_path: 
     assert 0.05 < few["delta"]["false_emergency"]["ci"][1] < 0.1
     assert few["gate"]["reasons"] == []
     assert set(many["gate"]["causes"]) == {"false_emergency"}
-    assert "margin 5% and 5.0% for where the base says nothing" in many["gate"]["reasons"][0]
+    assert "margin 5 and 5.0 for where the base says nothing" in many["gate"]["reasons"][0]
 
 
 # Models that are trained into their fault and asked --------------------------------------------

@@ -61,6 +61,12 @@ def _reasons(results: dict[str, Any], **section: Any) -> list[str]:
     return gate["reasons"]
 
 
+def test_a_handful_of_rows_proves_no_gain() -> None:
+    few = _results(OWN) | {"test_rows": 5}
+    assert _reasons(few) == ["5 test rows are too few to show a gain beyond chance"]
+    assert _reasons(_results(OWN) | {"test_rows": 6}) == []
+
+
 def test_a_sound_model_passes() -> None:
     assert _reasons(_results(OWN)) == []
 
@@ -79,7 +85,7 @@ def test_a_sound_model_passes() -> None:
         (_results(OWN, train=_rows()), "40 of 40 test questions stand in the training rows"),
         (
             _results(OWN, emergency_recall=_change(-0.3, -0.1)),
-            "emergency recall (model alone) may be 30.0% worse",
+            "emergency recall (model alone) may be 30.0 points worse",
         ),
         (_results(["You should always drink a lot of water."] * 40), "100% of the answers say"),
         (_results(OWN, condition_top1=_change(-0.1, 0.2)), "not better than the base beyond"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from medtune.data.rows import Row
 from medtune.evaluation.deployed import Shown
 from medtune.evaluation.measure import floors
+from medtune.evaluation.report import moved, moved_between
 from medtune.evaluation.slices import regressions, slices
 from medtune.evaluation.wording import word_changes
 
@@ -25,6 +26,28 @@ def test_the_slice_that_got_worse_is_the_one_that_did() -> None:
     assert heart["change"]["ci"][1] < 0 < ear["change"]["ci"][0]
     assert sum(s["n"] for (by, _), s in found.items() if by == "length") == 20
     assert not any(by == "source" for by, _ in found)  # one source is no slice
+
+
+def test_slices_stand_in_an_order_that_can_be_read() -> None:
+    levels = ("emergency", "self_care", "our_own", "routine")
+    rows = [
+        Row(str(i), "word " * (20 - i), "a", specialist=f"s{i % 3}", urgency=levels[i % 4])
+        for i in range(20)
+    ]
+    scores = [float(i % 3 == 1) for i in range(20)]
+    values: dict[str, list[str]] = {}
+    for one in slices(rows, scores, scores, is_rate=True):
+        values.setdefault(one["by"], []).append(one["value"])
+    assert [value.split()[0] for value in values["length"]][::2] == ["up", "over"]
+    assert values["urgency"] == ["self_care", "routine", "emergency", "our_own"]
+    assert values["specialty"][-1] == "s1"
+
+
+def test_a_change_has_a_sign_and_that_of_a_share_is_in_points() -> None:
+    assert moved("condition_top1", 0.879) == "+87.9 points"
+    assert moved("perplexity", -402.56) == "-403"
+    assert moved("ended", 0.0) == "0.0 points"
+    assert moved_between("under_triage", [-0.05, 0.012]) == "-5.0 to +1.2"
 
 
 def test_the_ten_worst_rows_come_worst_first_and_gains_do_not() -> None:

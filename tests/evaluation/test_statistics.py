@@ -134,6 +134,12 @@ def test_a_difference_is_paired() -> None:
     assert change.p < 0.001
 
 
+def test_five_rows_that_all_improve_are_no_proof_as_five_coins_are_none() -> None:
+    base, tuned = [5.0, 3.0, 4.0, 6.0, 9.0], [4.0, 2.5, 3.0, 5.0, 7.0]
+    change = difference(mean_of(base), mean_of(tuned))
+    assert change.p == pytest.approx(stats.binomtest(5, 5).pvalue)
+
+
 @given(n=st.integers(1, 200), share=st.floats(0, 1))
 def test_what_successes_prove_agrees_with_scipys_exact_bound(n: int, share: float) -> None:
     k = round(share * n)

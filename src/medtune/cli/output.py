@@ -23,7 +23,7 @@ def say(sentence: str) -> None:
 
 def results_table(results: dict[str, Any]) -> Table:
     """Base against tuned with n and 95% intervals."""
-    from medtune.evaluation.report import LABELS, shown
+    from medtune.evaluation.report import LABELS, moved, moved_between, shown
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "base", "tuned", "change (95% interval)", "n"):
@@ -32,13 +32,12 @@ def results_table(results: dict[str, Any]) -> Table:
         if name not in results["base"]:
             continue
         base, tuned, delta = (results[key][name] for key in ("base", "tuned", "delta"))
-        low, high = (shown(name, bound) for bound in delta["ci"])
-        change = shown(name, delta["value"])
+        change = f"{moved(name, delta['value'])} ({moved_between(name, delta['ci'])})"
         table.add_row(
             label,
             shown(name, base["value"]),
             f"[bold]{shown(name, tuned['value'])}[/bold]",
-            f"{change} ({low} to {high})",
+            change,
             str(tuned["n"]),
         )
     return table

@@ -17,10 +17,10 @@ def recipes(
 
     shipped = shipped_recipes()
     if name is None:
+        width = max(map(len, shipped)) + 1
         for known, path in shipped.items():
-            typer.echo(
-                f"{known:24} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}"
-            )
+            first = path.read_text(encoding="utf-8").splitlines()[0]
+            typer.echo(f"{known:{width}} {first.lstrip('# ')}")
         return
     if name not in shipped:
         raise MedtuneError(

@@ -39,14 +39,16 @@ def top(rows: dict[str, int]) -> str:
 
 
 def histogram(bins: list[dict[str, int]], limit: int) -> str:
-    """Rows by their length in tokens, with the limit."""
+    """Rows by their length in tokens, with the limit where it is near."""
     figure, axes = _figure(2.6)
     starts = [b["from"] for b in bins]
     widths = [b["to"] - b["from"] for b in bins]
     axes.bar(starts, [b["rows"] for b in bins], width=widths, align="edge", color=_MARK)
-    axes.axvline(limit, color=_LIMIT, linewidth=1)
-    axes.annotate("max_length", (limit, axes.get_ylim()[1]), (-4, -2), textcoords="offset points",
-                  ha="right", va="top", fontsize=8, color=_LIMIT)  # fmt: skip
+    # Far beyond the rows it would press them into a corner.
+    if limit <= 3 * bins[-1]["to"]:
+        axes.axvline(limit, color=_LIMIT, linewidth=1)
+        axes.annotate("max_length", (limit, axes.get_ylim()[1]), (-4, -2), textcoords="offset points",
+                      ha="right", va="top", fontsize=8, color=_LIMIT)  # fmt: skip
     axes.set_xlabel("tokens")
     axes.set_ylabel("rows")
     return _svg(figure)
@@ -55,12 +57,15 @@ def histogram(bins: list[dict[str, int]], limit: int) -> str:
 def _figure(height: float) -> tuple[Any, Any]:
     from matplotlib import rcParams
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     rcParams["svg.fonttype"] = "none"  # text stays text: small, sharp and readable aloud
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_INK)
+    for axis in (axes.xaxis, axes.yaxis):  # there are no half rows
+        axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     return figure, axes
 
 

@@ -195,6 +195,9 @@ def _finish(
             f"Taken over unchanged: {', '.join(s.folder.name.rpartition('-')[0] for s in unchanged)}."
         )
     _say_result(prepared, say)
+    if not_drawn:
+        why = f"data.limit is {section.limit:,}" if section.limit else "of the mixture's weights"
+        say(f"{not_drawn:,} more rows could be used and are not, because {why}.")
     for warning in card["warnings"]:
         say(f"Warning: {warning}")
     return prepared

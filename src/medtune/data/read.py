@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -239,6 +240,15 @@ def stream(repo_id: str, revision: str) -> Iterator[dict[str, Any]]:
         ) from None
 
 
+def _nearest_file(path: Path) -> Path | None:
+    """The data file beside it whose name is almost the same; a name without an ending is of the Hub."""
+    if not path.suffix or not path.parent.is_dir():
+        return None
+    there = [file.name for file in path.parent.iterdir() if suffix_of(file)]
+    found = get_close_matches(path.name, there, n=1, cutoff=0.8)
+    return path.with_name(found[0]) if found else None
+
+
 def _files(wanted: MixtureSource, streaming: bool) -> tuple[Path, ...]:
     path = Path(wanted.source).expanduser()
     if path.is_file():
@@ -251,9 +261,13 @@ def _files(wanted: MixtureSource, streaming: bool) -> tuple[Path, ...]:
         looks_local = (
             suffix_of(path) is not None or path.is_absolute() or wanted.source.startswith(".")
         )
+        meant = _nearest_file(path)
+        if meant:
+            raise MedtuneError(f"The data {wanted.source} does not exist; did you mean {meant}?")
         if looks_local or wanted.source.count("/") > 1 or wanted.source.startswith("builtin:"):
             raise MedtuneError(
-                f"The data {wanted.source} does not exist; check the path, or use {BUILTIN}."
+                f"The data {wanted.source} does not exist; name yours with data.source=FILE, or use "
+                f"{BUILTIN}."
             )
         if streaming:
             return ()

@@ -105,7 +105,10 @@ def evaluate(recipe: Recipe, run: Run, computing: Computing | None = None) -> di
         voices = Voices(recipe, run, tokenizer)
         speakers = Speakers(recipe, run, tokenizer, cache, computing or voices)
         for who in WHOS:
-            task = progress.add_task(f"measuring {who}", total=2 * len(rows) + len(requests))
+            what = f"{len(rows)} rows" + (f", {len(requests)} requests" if requests else "")
+            task = progress.add_task(
+                f"measuring {who}: {what}", total=2 * len(rows) + len(requests)
+            )
 
             def advance(count: int, task: Any = task) -> None:
                 progress.advance(task, count)

@@ -8,6 +8,8 @@ from typing import Any
 from medtune.evaluation.measure import LOWER_IS_BETTER, SAFETY
 from medtune.recipe import EvaluationSection
 
+LEAST_ROWS = 6
+"""Five that all improve do so by chance one time in sixteen."""
 LEAST_ENDED = 0.95
 MOST_EMPTY = 0.01
 MOST_ADVERTS = 0.01
@@ -61,6 +63,11 @@ def _gain(primaries: list[str], results: dict[str, Any]) -> Iterator[Reason]:
     measured = [name for name in primaries if name in results["delta"]]
     if not measured:
         yield "not measured", f"{' and '.join(primaries)} could not be measured on these rows"
+    elif results["test_rows"] < LEAST_ROWS:
+        yield (
+            "no gain",
+            f"{results['test_rows']} test rows are too few to show a gain beyond chance",
+        )
     elif not any(_best_sure(name, results["delta"][name]) > 0 for name in measured):
         verb = "are" if len(measured) > 1 else "is"
         yield (
@@ -100,11 +107,12 @@ def _worse(
     worst = _best_sure(name, change)
     if worst < -margin - allowance:
         low, high = change["ci"]
-        more = f" and {allowance:.1%} for where the base says nothing" if allowance else ""
+        worst, low, high = -100 * worst, 100 * low, 100 * high
+        more = f" and {100 * allowance:.1f} for where the base says nothing" if allowance else ""
         yield (
             name,
-            f"{NAMES[name]} ({where}) may be {-worst:.1%} worse than the base's "
-            f"(change {low:+.1%} to {high:+.1%}, margin {margin:.0%}{more})",
+            f"{NAMES[name]} ({where}) may be {worst:.1f} points worse than the base's "
+            f"(change {low:+.1f} to {high:+.1f}, margin {100 * margin:.0f}{more})",
         )
 
 

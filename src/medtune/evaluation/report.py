@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,19 @@ def shown(name: str, value: float) -> str:
     )
 
 
+def moved(name: str, value: float) -> str:
+    """A change as people read it: with its sign, and that of a share in points."""
+    sign = "+" if value > 0 else "-" if value < 0 else ""
+    size = shown(name, abs(value))
+    return f"{sign}{size.removesuffix('%')} points" if name in RATES else f"{sign}{size}"
+
+
+def moved_between(name: str, bounds: Sequence[float]) -> str:
+    """The interval of a change; its unit stands beside the change."""
+    low, high = (moved(name, bound).removesuffix(" points") for bound in bounds)
+    return f"{low} to {high}"
+
+
 def _deployed_rows(results: dict[str, Any]) -> list[dict[str, str]]:
     """Each figure of the model alone beside that of the pipeline with its safety layer."""
     deployed = results.get("deployed")
@@ -313,25 +327,19 @@ def _calibrations(results: dict[str, Any]) -> list[dict[str, str]]:
 
 def _slice_row(results: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
     name = results["slice_metric"]
-    low, high = one["change"]["ci"]
     return {
         **one,
         "value": LEVEL_NAMES.get(one["value"], one["value"]),
         "base": shown(name, one["base"]),
         "tuned": shown(name, one["tuned"]),
-        "ci": f"{shown(name, low)} to {shown(name, high)}",
-        "worse": high < 0,
+        "ci": moved_between(name, one["change"]["ci"]),
+        "worse": one["change"]["ci"][1] < 0,
     }
 
 
 def _table_row(name: str, results: dict[str, Any]) -> dict[str, Any]:
-    def interval(low_high: list[float], signed: bool = False) -> str:
-        low, high = (shown(name, value) for value in low_high)
-        if signed:
-            low, high = (
-                f"+{t}" if v > 0 else t for t, v in zip((low, high), low_high, strict=True)
-            )
-        return f"{low} to {high}"
+    def interval(bounds: list[float]) -> str:
+        return " to ".join(shown(name, bound) for bound in bounds)
 
     base, tuned, delta = (results[key][name] for key in ("base", "tuned", "delta"))
     better = delta["value"] < 0 if name in LOWER_IS_BETTER else delta["value"] > 0
@@ -344,8 +352,8 @@ def _table_row(name: str, results: dict[str, Any]) -> dict[str, Any]:
         "base_ci": interval(base["ci"]),
         "tuned": shown(name, tuned["value"]),
         "tuned_ci": interval(tuned["ci"]),
-        "delta": ("+" if delta["value"] > 0 else "") + shown(name, delta["value"]),
-        "delta_ci": interval(delta["ci"], signed=True),
+        "delta": moved(name, delta["value"]),
+        "delta_ci": moved_between(name, delta["ci"]),
         "p": "< 0.001" if delta["p_holm"] < 0.001 else f"{delta['p_holm']:.3f}",
         "judgement": ("better" if better else "worse") if sure else "not beyond chance",
     }

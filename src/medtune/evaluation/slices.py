@@ -13,6 +13,7 @@ from medtune.evaluation.clinical import ConditionNames, condition_match
 from medtune.evaluation.deployed import Shown
 from medtune.evaluation.overlap import rouge_l
 from medtune.evaluation.statistics import difference, mean_of
+from medtune.safety.rules import LEVELS
 
 _LEAST_ROWS = 5
 _LEAST_OF_A_CONDITION = 3
@@ -35,6 +36,9 @@ def slices(
 ) -> list[dict[str, Any]]:
     """The change in every slice that is large enough, in the order of the kinds of slice.
 
+    Within a kind the short come before the long, the harmless before the urgent, the worst before
+    the others.
+
     A slice of ``length`` is a third of the rows by words of the question.
     """
     found: list[dict[str, Any]] = []
@@ -51,10 +55,14 @@ def slices(
             for value, which in members.items()
             if len(which) >= least
         ]
-        if by == "condition":
+        if by == "length":
+            part.sort(key=lambda s: max(len(rows[i].question.split()) for i in members[s["value"]]))
+        elif by == "urgency":
+            order = {level: place for place, level in enumerate(LEVELS)}
+            part.sort(key=lambda s: order.get(s["value"], len(order)))
+        else:
             part.sort(key=lambda s: (s["tuned"], s["change"]["value"]))
-            part = part[:WORST]
-        found += part
+        found += part[:WORST] if by == "condition" else part
     return found
 
 

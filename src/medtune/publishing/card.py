@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from medtune.embedded import BASE_FOLDER
 from medtune.errors import MedtuneError
-from medtune.evaluation.report import LABELS, shown, verdict
+from medtune.evaluation.report import LABELS, moved, moved_between, shown, verdict
 from medtune.hub import fetch
 from medtune.publishing.facts import base_name, data_name, data_sources, hub_data, without_path
 from medtune.recipe import Recipe
@@ -176,13 +176,12 @@ def _rows(results: dict[str, Any]) -> list[dict[str, Any]]:
         if name not in results["base"]:
             continue
         base, tuned, delta = (results[key][name] for key in ("base", "tuned", "delta"))
-        low, high = (shown(name, bound) for bound in delta["ci"])
         rows.append(
             {
                 "label": label,
                 "base": _with_interval(name, base),
                 "tuned": _with_interval(name, tuned),
-                "change": f"{shown(name, delta['value'])} ({low} to {high})",
+                "change": f"{moved(name, delta['value'])} ({moved_between(name, delta['ci'])})",
                 "n": tuned["n"],
             }
         )
