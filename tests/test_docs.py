@@ -412,6 +412,11 @@ def test_the_measured_tables_are_those_of_the_benchmarks() -> None:
             f"{one['same_answers']} of {n}", str(one["near_ties"]), f"{one['first_difference']:.3f}",
         ]  # fmt: skip
         assert f"| {' | '.join(cells)} |" in text
+    training = json.loads((results / "training.json").read_text(encoding="utf-8"))["cpu-135m"]
+    for way in training["ways"]:
+        speed, memory = way["useful_tokens_per_second"], way["peak_memory_gib"]
+        assert f" | {speed} | {memory} | {way['validation_loss']:.3f} |" in text, way["way"]
+    assert f"reaches {training['medtune_share_of_floor']:.0%} of" in " ".join(text.split())
 
 
 def test_the_predicted_table_is_what_plan_says(monkeypatch: pytest.MonkeyPatch) -> None:
