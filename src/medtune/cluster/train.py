@@ -28,6 +28,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
+from medtune.cluster.interface import AtNodeAddress
 from medtune.cluster.progress import shown
 from medtune.cluster.storage import copy, storage_at
 from medtune.cluster.worker import ROWS, Work, work
@@ -88,6 +89,7 @@ def _fit(given: Work) -> Result:
     trainer = TorchTrainer(
         work,
         train_loop_config={"work": given},
+        torch_config=AtNodeAddress(),
         scaling_config=ScalingConfig(
             num_workers=section.workers,
             use_gpu=bool(section.resources_per_worker.get("GPU")),
