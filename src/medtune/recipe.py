@@ -386,7 +386,11 @@ class Recipe(_Section):
 
     def trial(self, number: int, changes: dict[str, Any]) -> Recipe:
         """The recipe of one trial of the search, counted from 0."""
-        return changed(self, {**changes, "name": f"{self.name}-trial-{number + 1:03d}"})
+        return changed(self, {**changes, "name": self.trial_name(number)})
+
+    def trial_name(self, number: int) -> str:
+        """The run of one trial of the search, counted from 0."""
+        return f"{self.name}-trial-{number + 1:03d}"
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

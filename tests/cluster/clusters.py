@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from medtune.data.prepare import prepare
 from medtune.model.load import load_tokenizer
@@ -99,3 +103,22 @@ def most_steps_lost(said: str) -> int:
     """How far the training fell back at most, by what the command said of its progress."""
     reached = [int(step) for step in re.findall(r"training: (\d+)/", said)]
     return max(before - after for before, after in pairwise(reached))
+
+
+class Killer(threading.Thread):
+    """Kills the process with a title as soon as its run has a checkpoint."""
+
+    def __init__(self, title: str, run: Run) -> None:
+        super().__init__(daemon=True)
+        self._title, self._run = title, run
+        self.killed: list[int] = []
+
+    def run(self) -> None:
+        for _ in range(2400):
+            if any(self._run.checkpoints.glob("checkpoint-*/trainer_state.json")):
+                break
+            time.sleep(0.05)
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            if self._title in " ".join(process.info["cmdline"] or ()):
+                os.kill(process.info["pid"], signal.SIGKILL)
+                self.killed.append(process.info["pid"])
