@@ -149,6 +149,7 @@ def _identity(recipe: Recipe, run: Run) -> str:
     card = run.read_json(run.card_json)
     settings = recipe.model_dump(mode="json")
     deciding = [card["fingerprint"], *(settings[name] for name in _WHAT_DECIDES)]
+    deciding.append(recipe.cluster.sharding)  # its checkpoints have another form
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 
