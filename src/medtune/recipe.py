@@ -272,6 +272,9 @@ class ClusterSection(_Section):
     ``s3://bucket/folder``.  Empty: beside the run, which is enough on one machine."""
     failures: Annotated[int, Field(ge=0)] = 3
     """How often a training goes on after losing workers, and an experiment is tried again."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """``fsdp`` splits the weights over the workers (FSDP2), each with a GPU, for a base that leaves
+    no room on one; ``none`` gives each a whole copy."""
 
 
 class TrackingSection(_Section):
@@ -360,6 +363,24 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
+    def _what_is_sharded_can_be(self) -> Recipe:
+        if self.cluster.sharding == "none":
+            return self
+        allowed = {
+            "model.quantization": (self.model.quantization, ("none", "nf4")),
+            "adapter.method": (self.adapter.method, ("lora", "rslora", "none")),
+            "adapter.init": (self.adapter.init, ("default",)),
+            "training.optimizer": (self.training.optimizer, ("adamw_torch",)),
+        }
+        for key, (value, these) in allowed.items():
+            if value not in these:
+                raise ValueError(
+                    f"cluster.sharding fsdp cannot split what {key} {value} needs whole; "
+                    f"set {key} to {' or '.join(these)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _experiments_are_recipes(self) -> Recipe:
         names = [recipe.name for recipe in self.each_experiment()]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -386,7 +407,11 @@ class Recipe(_Section):
 
     def trial(self, number: int, changes: dict[str, Any]) -> Recipe:
         """The recipe of one trial of the search, counted from 0."""
-        return changed(self, {**changes, "name": f"{self.name}-trial-{number + 1:03d}"})
+        return changed(self, {**changes, "name": self.trial_name(number)})
+
+    def trial_name(self, number: int) -> str:
+        """The run of one trial of the search, counted from 0."""
+        return f"{self.name}-trial-{number + 1:03d}"
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

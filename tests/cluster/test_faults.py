@@ -4,48 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from clusters import curves, prepared, small_recipe
+from clusters import (
+    INTERVAL,
+    LONGER,
+    curves,
+    most_steps_lost,
+    newest,
+    prepared,
+    small_recipe,
+    starts_in,
+    until,
+)
 
 from medtune.cluster.connect import connected
 from medtune.errors import MedtuneError
 from medtune.run import Run
 from medtune.training.train import Trained, train
-
-_INTERVAL = 5
-_LONGER = (
-    "data.limit=150",
-    "training.epochs=3",
-    f"training.evaluate_every={_INTERVAL}",
-    "training.samples=2",
-)
-
-
-def _until(found: Callable[[], Any], what: str, seconds: float = 400) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"after {seconds} s still no {what}")
-
-
-def _newest(storage: Path) -> int:
-    """The step of the newest checkpoint that the storage has."""
-    steps = storage.glob("*/checkpoint_*/checkpoints/checkpoint-*")
-    return max((int(path.name.rpartition("-")[2]) for path in steps), default=0)
 
 
 def _workers(raylets: list[int]) -> dict[int, int]:
@@ -73,7 +57,7 @@ def nodes() -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def whole(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Trained]:
     """The training that nothing happens to, in one process."""
-    run = prepared(small_recipe(tiny_base, "whole", *_LONGER), tmp_path_factory.mktemp("whole"))
+    run = prepared(small_recipe(tiny_base, "whole", *LONGER), tmp_path_factory.mktemp("whole"))
     return run, train(run.recipe(), run)
 
 
@@ -90,7 +74,7 @@ def test_what_is_lost_is_made_up_for_and_the_loss_is_the_same(
     expected, trained = whole
     storage, said = tmp_path / "storage", tmp_path / "said.txt"
     more = ("cluster.workers=2", f"cluster.storage={storage}")
-    run = prepared(small_recipe(tiny_base, "lost", *_LONGER, *more), tmp_path)
+    run = prepared(small_recipe(tiny_base, "lost", *LONGER, *more), tmp_path)
 
     def start() -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "medtune", "train", str(run.recipe_file)]
@@ -100,7 +84,7 @@ def test_what_is_lost_is_made_up_for_and_the_loss_is_the_same(
             )
 
     driver = start()
-    _until(lambda: _newest(storage) >= 2 * _INTERVAL, "checkpoint")
+    until(lambda: newest(storage) >= 2 * INTERVAL, "checkpoint")
     workers = _workers(nodes["raylets"])
     assert len(set(workers.values())) == 2, "the workers are on two nodes"
     if lost == "worker":
@@ -123,11 +107,9 @@ def test_what_is_lost_is_made_up_for_and_the_loss_is_the_same(
 
     assert run.read_json(run.training_file)["steps"] == trained.steps
     assert curves(run) == pytest.approx(curves(expected), abs=2e-5)
-    starts = {int(step) for step in re.findall(r"from step (\d+)", said.read_text())}
+    starts = starts_in(said.read_text())
     assert len(starts) == (1 if lost == "storage" else 2), starts
-    reached = [int(step) for step in re.findall(r"training: (\d+)/", said.read_text())]
-    behind = [before - after for before, after in pairwise(reached)]
-    assert max(behind) <= _INTERVAL, f"more than one interval was lost: {reached}"
+    assert most_steps_lost(said.read_text()) <= INTERVAL, said.read_text()
     assert not list(storage.glob("lost-*")), "what was needed to go on is not needed now"
 
 

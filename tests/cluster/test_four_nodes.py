@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from clusters import curves, prepared, small_recipe
+from clusters import Killer, curves, prepared, small_recipe
 
 from medtune.cluster.connect import connected
 from medtune.errors import MedtuneError
@@ -148,25 +146,12 @@ def test_a_killed_experiment_alone_is_repeated_and_a_wrong_one_fails_alone(
 ) -> None:
     from medtune.cluster.sweep import sweep
 
-    long = Run(tmp_path / "three-long")
-    killed: list[int] = []
-
-    def kill_the_long_one() -> None:
-        for _ in range(2400):
-            if any(long.checkpoints.glob("checkpoint-*/trainer_state.json")):
-                break
-            time.sleep(0.05)
-        for process in psutil.process_iter(["pid", "cmdline"]):
-            if "ray::three-long" in " ".join(process.info["cmdline"] or ()):
-                os.kill(process.info["pid"], signal.SIGKILL)
-                killed.append(process.info["pid"])
-
-    killer = threading.Thread(target=kill_the_long_one)
+    killer = Killer("ray::three-long", Run(tmp_path / "three-long"))
     killer.start()
     told: list[str] = []
     result = sweep(_recipe(tiny_base), Run(tmp_path / "three"), told.append)
     killer.join()
-    assert len(killed) == 1
+    assert len(killer.killed) == 1
     assert {row.run for row in result.experiments} == {"three-long", "three-short"}
     assert "no projection c_attn" in result.failed["three-bad"]
     again: list[str] = []

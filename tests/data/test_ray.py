@@ -1,8 +1,7 @@
-"""The same recipe gives the same splits on a Ray cluster of two nodes as here."""
+"""``medtune prepare --cluster`` gives the same splits on two Ray nodes as the command gives here."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,38 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from medtune.run import SPLITS, Run
+
 pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
 
-_WORK = """
-import json, sys
-from pathlib import Path
-from transformers import AutoTokenizer
+# The command, with parts so small that 260 rows are several.
+_MEDTUNE = """
 from medtune.data import read
-from medtune.data.prepare import prepare
-from medtune.embedded import BASE_FOLDER
-from medtune.recipe import DataSection
-from medtune.run import Run
-
-folder, on_ray = Path(sys.argv[1]), sys.argv[2] == "ray"
 read.PART_ROWS = 60
-if on_ray:
-    from ray.cluster_utils import Cluster
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
-    import ray
-    ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
-    assert len([n for n in ray.nodes() if n["Alive"]]) == 2
-    import daft
-    daft.set_runner_ray(cluster.address)
-section = DataSection(source=str(folder / "rows.csv"))
-done = prepare(section, Run(folder / ("ray" if on_ray else "here")), AutoTokenizer.from_pretrained(BASE_FOLDER))
-print(json.dumps([done.counts, done.dropped, done.fingerprint]))
+from medtune.cli import main
+main()
 """
 
 
 @pytest.mark.slow
 def test_two_nodes_give_the_same_splits(tmp_path: Path) -> None:
     import pandas as pd
+    import pyarrow.parquet as pq
 
     rows = [
         (
@@ -52,12 +36,24 @@ def test_two_nodes_give_the_same_splits(tmp_path: Path) -> None:
     ]
     rows += rows[:20]
     pd.DataFrame(rows, columns=["question", "answer"]).to_csv(tmp_path / "rows.csv", index=False)
-    said = []
-    for how in ("here", "ray"):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        f"name: mine\nmodel: {{base: embedded}}\ndata: {{source: {tmp_path}/rows.csv}}\n"
+    )
+
+    def prepared(folder: str, *more: str) -> Run:
         done = subprocess.run(
-            [sys.executable, "-c", _WORK, str(tmp_path), how],
-            capture_output=True, text=True, check=False, env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+            [sys.executable, "-c", _MEDTUNE, "prepare", str(recipe), "--runs", folder, *more],
+            capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
-        said.append(json.loads(done.stdout.splitlines()[-1]))
-    assert said[0] == said[1]
+        return Run(tmp_path / folder / "mine")
+
+    here, there = prepared("here"), prepared("there", "--cluster", "local:2")
+    for split in SPLITS:
+        ours, theirs = (pq.read_table(run.split_file(split)).to_pylist() for run in (here, there))
+        assert ours
+        assert theirs == ours
+    cards = [run.read_json(run.card_json) for run in (here, there)]
+    for name in ("fingerprint", "dropped", "rows"):
+        assert cards[0][name] == cards[1][name], name

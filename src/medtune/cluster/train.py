@@ -28,6 +28,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
+from medtune.cluster.interface import AtNodeAddress
 from medtune.cluster.progress import shown
 from medtune.cluster.storage import copy, storage_at
 from medtune.cluster.worker import ROWS, Work, work
@@ -88,6 +89,7 @@ def _fit(given: Work) -> Result:
     trainer = TorchTrainer(
         work,
         train_loop_config={"work": given},
+        torch_config=AtNodeAddress(),
         scaling_config=ScalingConfig(
             num_workers=section.workers,
             use_gpu=bool(section.resources_per_worker.get("GPU")),
@@ -147,6 +149,7 @@ def _identity(recipe: Recipe, run: Run) -> str:
     card = run.read_json(run.card_json)
     settings = recipe.model_dump(mode="json")
     deciding = [card["fingerprint"], *(settings[name] for name in _WHAT_DECIDES)]
+    deciding.append(recipe.cluster.sharding)  # its checkpoints have another form
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -40,7 +40,7 @@ class Trials:
 
 
 def search(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Trials:
-    """Train as many trials as the recipe asks for; those that are done already count.
+    """Train as many trials as the recipe asks for, one after the other; those done already count.
 
     Args:
         recipe: with ``search.space``.
@@ -50,55 +50,103 @@ def search(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Tria
     Raises:
         MedtuneError: Optuna is not installed, or the search was interrupted.
     """
-    study = _study(recipe, run)
-    from optuna.trial import Trial, TrialState
-
-    for left_over in study.get_trials(states=(TrialState.RUNNING,)):
-        _carry_out(recipe, run, study, Trial(study, left_over._trial_id), say)
-    while len(study.trials) < recipe.search.trials:
-        study.sampler = _sampler(recipe, len(study.trials))
-        _carry_out(recipe, run, study, study.ask(_distributions(recipe)), say)
-    return _summary(recipe, study)
+    going = Search(recipe, run, say)
+    while (attempt := going.next()) is not None:
+        try:
+            attempt.ended(train_alone(attempt.settings, attempt.run, attempt.others, attempt.stop))
+        except Stopped:
+            attempt.pruned()
+    return going.summary()
 
 
-def _carry_out(
-    recipe: Recipe, run: Run, study: Study, trial: Trial, say: Callable[[str], None]
-) -> None:
-    from optuna.trial import TrialState
+class Search:
+    """A study that goes on from where it stood.
 
-    chosen = {**trial.params}
-    settings = recipe.trial(trial.number, chosen)
-    one = Run(run.folder.parent / settings.name)
-    said = ", ".join(f"{key}={_shown(value)}" for key, value in chosen.items())
-    say(f"Trial {trial.number + 1} of {recipe.search.trials}, {one.name}: {said}")
-    others = [
-        Run(run.folder.parent / f"{recipe.name}-trial-{n + 1:03d}") for n in range(trial.number)
-    ]
-    told = len(study.trials[trial.number].intermediate_values)
+    Args:
+        recipe: with ``search.space``.
+        run: the sweep's own.
+        say: told what begins and how it ended.
+        at_once: how many trials may be under way together.
 
-    def hopeless() -> bool:
-        nonlocal told
-        losses = _validation_losses(one)
-        for number in range(told, len(losses)):
-            trial.report(losses[number], number + 1)
-        told = max(told, len(losses))
-        return told > 0 and trial.should_prune()
+    Raises:
+        MedtuneError: Optuna is not installed.
+    """
 
-    try:
-        reason = train_alone(settings, one, others, hopeless)
-    except Stopped:
-        last = _validation_losses(one)[-1]
-        shutil.rmtree(one.checkpoints, ignore_errors=True)  # nobody goes on from there
-        trial.set_user_attr("reason", f"validation loss {last:.3f} after evaluation {told}")
-        study.tell(trial, state=TrialState.PRUNED)
-        say(f"{one.name} was ended early: validation loss {last:.3f} is above the median.")
-        return
-    if reason is not None:
-        trial.set_user_attr("reason", reason)
-        study.tell(trial, state=TrialState.FAIL)
-        say(f"{one.name} failed: {reason}")
-        return
-    study.tell(trial, float(one.read_json(one.training_file)["validation_loss"]))
+    def __init__(
+        self, recipe: Recipe, run: Run, say: Callable[[str], None], *, at_once: int = 1
+    ) -> None:
+        self._study = _study(recipe, run)
+        from optuna.trial import Trial, TrialState
+
+        self._recipe, self._run, self._say, self._at_once = recipe, run, say, at_once
+        self._left_over = [
+            Trial(self._study, trial._trial_id)
+            for trial in self._study.get_trials(states=(TrialState.RUNNING,))
+        ]
+
+    def next(self) -> Attempt | None:
+        """A trial that was interrupted, or a new one; None when there are enough."""
+        if self._left_over:
+            return Attempt(self._recipe, self._run, self._study, self._left_over.pop(0), self._say)
+        number = len(self._study.trials)
+        if number >= self._recipe.search.trials:
+            return None
+        self._study.sampler = _sampler(self._recipe, number, self._at_once)
+        trial = self._study.ask(_distributions(self._recipe))
+        return Attempt(self._recipe, self._run, self._study, trial, self._say)
+
+    def summary(self) -> Trials:
+        return _summary(self._recipe, self._study)
+
+
+class Attempt:
+    """One trial, from its settings to what is told of its end."""
+
+    def __init__(
+        self, recipe: Recipe, run: Run, study: Study, trial: Trial, say: Callable[[str], None]
+    ) -> None:
+        self._study, self._trial, self._say = study, trial, say
+        self.settings = recipe.trial(trial.number, {**trial.params})
+        folder = run.folder.parent
+        self.run = Run(folder / self.settings.name)
+        self.others = [Run(folder / recipe.trial_name(n)) for n in range(trial.number)]
+        """Trials whose rows may be taken over."""
+        self._told = len(study.trials[trial.number].intermediate_values)
+        said = ", ".join(f"{key}={_shown(value)}" for key, value in trial.params.items())
+        say(f"Trial {trial.number + 1} of {recipe.search.trials}, {self.run.name}: {said}")
+
+    def stop(self) -> bool:
+        """Whether the validation losses so far are hopeless; the study is told of them."""
+        losses = _validation_losses(self.run)
+        for number in range(self._told, len(losses)):
+            self._trial.report(losses[number], number + 1)
+        self._told = max(self._told, len(losses))
+        return self._told > 0 and self._trial.should_prune()
+
+    def pruned(self) -> None:
+        """It was stopped early."""
+        from optuna.trial import TrialState
+
+        last = _validation_losses(self.run)[-1]
+        shutil.rmtree(self.run.checkpoints, ignore_errors=True)  # nobody goes on from there
+        reason = f"validation loss {last:.3f} after evaluation {self._told}"
+        self._trial.set_user_attr("reason", reason)
+        self._study.tell(self._trial, state=TrialState.PRUNED)
+        self._say(
+            f"{self.run.name} was ended early: validation loss {last:.3f} is above the median."
+        )
+
+    def ended(self, reason: str | None) -> None:
+        """It was trained to its end, or failed for a reason."""
+        from optuna.trial import TrialState
+
+        if reason is None:
+            training = self.run.read_json(self.run.training_file)
+            self._study.tell(self._trial, float(training["validation_loss"]))
+            return
+        self._trial.set_user_attr("reason", reason)
+        self._study.tell(self._trial, state=TrialState.FAIL)
+        self._say(f"{self.run.name} failed: {reason}")
 
 
 def _study(recipe: Recipe, run: Run) -> Study:
@@ -140,11 +188,16 @@ def _made_with(recipe: Recipe) -> str:
     return json.dumps(tree, sort_keys=True)
 
 
-def _sampler(recipe: Recipe, trials_before: int) -> Any:
+def _sampler(recipe: Recipe, trials_before: int, at_once: int = 1) -> Any:
     from optuna.samplers import TPESampler
 
     section = recipe.search
-    return TPESampler(n_startup_trials=section.random_trials, seed=section.seed + trials_before)
+    return TPESampler(
+        n_startup_trials=section.random_trials,
+        seed=section.seed + trials_before,
+        # Trials that run together would be near each other: none knows how the others end.
+        constant_liar=at_once > 1,
+    )
 
 
 def _distributions(recipe: Recipe) -> dict[str, BaseDistribution]:

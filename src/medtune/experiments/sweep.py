@@ -81,6 +81,19 @@ def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep
     Raises:
         MedtuneError: the recipe has nothing to try, or it was interrupted.
     """
+    require_something(recipe)
+    run.keep(recipe)
+    with together():
+        failed = _experiments(recipe, run, say)
+        trials = search(recipe, run, say) if recipe.search.space else None
+        return conclude(recipe, run, failed, trials, evaluate_alone, say)
+
+
+def require_something(recipe: Recipe) -> None:
+    """
+    Raises:
+        MedtuneError: the recipe has neither experiments nor a search.
+    """
     if not recipe.experiments and not recipe.search.space:
         raise MedtuneError(
             "The recipe has no experiments; list them, for example "
@@ -88,16 +101,31 @@ def sweep(recipe: Recipe, run: Run, say: Callable[[str], None] = print) -> Sweep
             "where to search: `search: {space: {training.learning_rate: {low: 1.0e-5, high: 1.0e-3, "
             "log: true}}}`."
         )
-    run.keep(recipe)
-    with together():
-        failed = _experiments(recipe, run, say)
-        trials = search(recipe, run, say) if recipe.search.space else None
+
+
+def conclude(
+    recipe: Recipe,
+    run: Run,
+    failed: dict[str, str],
+    trials: Trials | None,
+    evaluate: Callable[[Run], str | None],
+    say: Callable[[str], None],
+) -> Sweep:
+    """The table, after the winner was evaluated if it is a trial: experiments are already.
+
+    Args:
+        recipe: of the sweep.
+        run: the sweep's own.
+        failed: experiments that went wrong, with the reason.
+        trials: what the search came to, if there was one.
+        evaluate: evaluates a run; returns what went wrong in a sentence, or None.
+        say: told what went wrong.
+    """
     result = summarise(recipe, run, failed, trials)
     if result.winner is not None:
         winner = Run(run.folder.parent / result.winner)
-        if not winner.results_file.exists():  # a trial: experiments are evaluated already
-            with together():
-                reason = evaluate_alone(winner)
+        if not winner.results_file.exists():
+            reason = evaluate(winner)
             if reason is not None:
                 say(f"{winner.name} could not be evaluated: {reason}")
             result = summarise(recipe, run, failed, trials)

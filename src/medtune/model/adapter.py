@@ -75,10 +75,16 @@ class AdapterStart:
         if self._folder:
             model.save_pretrained(self._folder)
 
-    def save(self, model: Any, folder: Path) -> None:
-        """Save the trained adapter as one that fits the untouched base."""
+    def save(self, model: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
+        """Save the trained adapter as one that fits the untouched base.
+
+        Args:
+            model: with the trained adapter.
+            folder: where.
+            weights: the adapter's, where the model has but a part of each.
+        """
         if self._folder is None:
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=weights)
             return
         model.save_pretrained(folder, path_initial_model_for_weight_conversion=str(self._folder))
         shutil.rmtree(self._folder)

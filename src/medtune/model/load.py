@@ -90,12 +90,16 @@ def _tokenizer_class(folder: Path) -> Any:
     return AutoTokenizer
 
 
-def load_base(section: ModelSection, *, cpu: bool = False) -> PreTrainedModel:
+def load_base(
+    section: ModelSection, *, cpu: bool = False, sharded: bool = False
+) -> PreTrainedModel:
     """The base model in evaluation mode, quantised if the section says so.
 
     Args:
         section: which base, and how.
         cpu: keep it in main memory even where there is a GPU.
+        sharded: FSDP will split it over the processes of the group.  Then it stays in main memory,
+            where the first process alone reads it; a 4-bit base is on every GPU for that moment.
 
     Raises:
         MedtuneError: the base cannot be found, fetched or read.
@@ -107,7 +111,11 @@ def load_base(section: ModelSection, *, cpu: bool = False) -> PreTrainedModel:
     dtype = resolve_dtype(section)
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
     if section.quantization != "none":
-        options["quantization_config"] = _quantization(section, dtype)
+        options["quantization_config"] = _quantization(section, dtype, sharded=sharded)
+    elif sharded:
+        cpu = True
+        # Read by transformers; the others' weights are made without being filled.
+        os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_CPU_RAM_EFFICIENT_LOADING="true")
     if torch.cuda.is_available() and not cpu:
         # Of several processes on one machine, each has a GPU of its own.
         options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
@@ -209,7 +217,7 @@ def _cpu_has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags or " bf16" in flags
 
 
-def _quantization(section: ModelSection, dtype: torch.dtype) -> Any:
+def _quantization(section: ModelSection, dtype: torch.dtype, *, sharded: bool) -> Any:
     from transformers import BitsAndBytesConfig
 
     if section.quantization == "int8":
@@ -219,6 +227,8 @@ def _quantization(section: ModelSection, dtype: torch.dtype) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=section.double_quantization,
         bnb_4bit_compute_dtype=dtype,
+        # FSDP splits and casts what it takes for floats: the 4-bit weights hide in such.
+        bnb_4bit_quant_storage=dtype if sharded else None,
     )
 
 

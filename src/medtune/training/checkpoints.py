@@ -119,6 +119,7 @@ def _decisive(recipe: Recipe, run: Run) -> dict[str, Any]:
         if key not in _MAY_CHANGE
     }
     found["data.max_length"] = recipe.data.max_length
+    found["cluster.sharding"] = recipe.cluster.sharding
     if run.card_json.exists():
         found["rows"] = run.read_json(run.card_json)["fingerprint"]
     return found
@@ -134,7 +135,10 @@ def _is_whole(checkpoint: Path) -> bool:
             with safe_open(path, "pt"):
                 pass
         # One random state per process; what a training computes depends on none of them.
-        parts = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt"]
+        # The optimizer of a sharded training has another ending, and its weights a file more.
+        gathered = [*checkpoint.glob("pytorch_model_fsdp.bin")]
+        optimizer = checkpoint / ("optimizer.bin" if gathered else "optimizer.pt")
+        parts = [*gathered, optimizer, checkpoint / "scheduler.pt"]
         parts += checkpoint.glob("rng_state*.pth")
         return bool(weights) and all(zipfile.is_zipfile(part) for part in parts)
     except (OSError, ValueError, SafetensorError):

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
 from trl import SFTTrainer
 
@@ -153,6 +155,30 @@ class OrderedTrainer(SFTTrainer):
         if tokens and name in (output.metrics or {}):
             output.metrics[name] = loss / tokens  # type: ignore[index]
         return output
+
+    def trained_weights(self) -> dict[str, Tensor]:
+        """The weights that are trained, whole and in main memory, of a model that FSDP has split.
+
+        All processes take part, and each gets them.
+        """
+        return {
+            name: (part.full_tensor() if isinstance(part, DTensor) else part).detach().cpu()
+            for name, part in self.model.named_parameters()  # type: ignore[union-attr]
+            if part.requires_grad
+        }
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Of a split model the trainer would put the whole base together to save an adapter."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        # A process whose folder for it is not there takes the checkpoint for none, and does not
+        # join the others when they load the best one.
+        folder = output_dir or str(self.args.output_dir)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        weights = self.trained_weights()
+        if self.args.should_save:
+            self._save(folder, state_dict=weights)
 
     def _get_train_sampler(self, train_dataset: object = None) -> Sampler[int]:
         section, workers = self.args, self.args.world_size

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
 
+_FSDP = {
+    "version": 2,
+    "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "reshard_after_forward": True,
+    # Checkpoints that any number of workers can go on from, in the folder of the first.
+    "state_dict_type": "FULL_STATE_DICT",
+    "cpu_ram_efficient_loading": True,
+}
+"""A layer's weights are together only while it is computed."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a training came to; losses are mean cross-entropies per trained token."""
@@ -89,8 +100,9 @@ def train(
             checkpoints.remember(recipe, run)
         else:
             checkpoints.check_same(recipe, run)
-        # One process talks; the others would say the same.
-        asked = validation[: recipe.training.samples if rank() == 0 else 0]
+        # One process talks; the others would say the same.  Of a sharded model all are needed.
+        talks = rank() == 0 or is_sharded(recipe)
+        asked = validation[: recipe.training.samples if talks else 0]
         return _train(recipe, run, tokenizer, rows, asked, checkpoint, watchers)
     except OSError as error:
         raise disk_error(error, run.folder) from error
@@ -129,7 +141,8 @@ def _train(
     adapted = recipe.adapter.method != "none"
     # A weight in bfloat16 is too coarse to learn in small steps: 0.1% of it rounds to nothing.
     precision = recipe.model.dtype if adapted else "float32"
-    model = load_base(recipe.model.model_copy(update={"dtype": precision}))
+    sharded = is_sharded(recipe)
+    model = load_base(recipe.model.model_copy(update={"dtype": precision}), sharded=sharded)
     if not torch.cuda.is_available():
         use_documents_attention(model)
     earlier = keep_until(run.metrics_file, checkpoints.step_of(checkpoint)) if checkpoint else []
@@ -140,7 +153,8 @@ def _train(
     if asked:
         if checkpoint:
             keep_until(run.samples_file, checkpoints.step_of(checkpoint))
-        watchers.append(SampleAnswers(asked, tokenizer, run.samples_file, progress.say))
+        say = progress.say if rank() == 0 else lambda _: None
+        watchers.append(SampleAnswers(asked, tokenizer, run.samples_file, say))
     if recipe.training.early_stopping:
         patience = EarlyStoppingCallback(recipe.training.early_stopping)
         patience.early_stopping_patience_counter = evaluations_since_best(earlier)
@@ -156,7 +170,13 @@ def _train(
         callbacks=watchers,
         plus_ratio=recipe.adapter.plus_ratio,
     )
-    score_answers_only(trainer.model.get_base_model() if adapted else trainer.model)
+    if sharded and not trainer.is_fsdp_enabled:
+        raise MedtuneError(
+            "cluster.sharding fsdp splits the weights over GPUs, and a worker has none; give each "
+            "one in cluster.resources_per_worker, or set cluster.sharding to none."
+        )
+    if not torch.cuda.is_available():
+        score_answers_only(trainer.model.get_base_model() if adapted else trainer.model)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     for parameter in trainer.model.parameters():
@@ -166,6 +186,9 @@ def _train(
             parameter.data = parameter.data.float()
     start = AdapterStart(trainer.model, recipe.adapter, run.checkpoints / "start")
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    counted = trainer.model.get_base_model() if adapted else trainer.model
+    # Now: of weights that are split later, 4-bit ones are no longer known as such.
+    total = counted.num_parameters() - (trainable if adapted else 0)
     checkpoints.check_room(run, trainable, recipe.training.keep_checkpoints)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -185,13 +208,18 @@ def _train(
     if interruption.at_step is not None:
         raise _interrupted(run, interruption.at_step)
     seconds = log.seconds
+    weights = trainer.trained_weights() if sharded else None  # every process has a part of each
     with whole(run.adapter if adapted else run.full_model) as part:
         if adapted:
-            start.save(trainer.model, part)
+            start.save(trainer.model, part, weights)
+        elif weights is not None:
+            dtype = resolve_dtype(recipe.model)
+            weights = {name: weight.to(dtype) for name, weight in weights.items()}
+            trainer.model.save_pretrained(part, state_dict=weights)
         else:
             trainer.model.to(resolve_dtype(recipe.model)).save_pretrained(part)
         tokenizer.save_pretrained(part)
-    trained = _summary(trainer, run, rows["train"], seconds)
+    trained = _summary(trainer, run, rows["train"], seconds, trainable, total)
     run.write_json(run.training_file, asdict(trained))
     run.write_manifest(
         training={"seed": recipe.training.seed, "dtype": str(resolve_dtype(recipe.model))},
@@ -204,7 +232,7 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
     import torch
     from trl import SFTConfig
 
-    section, gpu = recipe.training, torch.cuda.is_available()
+    section, gpu, sharded = recipe.training, torch.cuda.is_available(), is_sharded(recipe)
     batch, accumulation = shares(section, world_size())
     dtype = resolve_dtype(recipe.model)
     every = section.evaluate_every if section.evaluate_every < 1 else int(section.evaluate_every)
@@ -234,6 +262,8 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16 and gpu,
         use_cpu=not gpu,
+        fsdp=sharded or None,  # type: ignore[arg-type]
+        fsdp_config={**_FSDP} if sharded else None,
         dataloader_pin_memory=gpu,
         # Every trained weight takes part in every step; to look for others costs time.
         ddp_find_unused_parameters=False,
@@ -255,7 +285,9 @@ def _arguments(recipe: Recipe, run: Run, *, resuming: bool) -> SFTConfig:
     )
 
 
-def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Trained:
+def _summary(
+    trainer: Any, run: Run, rows: list[Example], seconds: float, trainable: int, total: int
+) -> Trained:
     import torch
 
     from medtune.training.callbacks import read_metrics
@@ -270,8 +302,6 @@ def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Tra
     peak = peak_memory()
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
-    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    adapted = hasattr(trainer.model, "get_base_model")
     return Trained(
         steps=state.global_step,
         seconds=round(seconds, 2),
@@ -282,11 +312,7 @@ def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Tra
         validation_loss_before=validation[0],
         validation_loss=min(validation[1:], default=validation[0]),
         trainable_parameters=trainable,
-        total_parameters=(
-            trainer.model.get_base_model().num_parameters() - trainable
-            if adapted
-            else trainer.model.num_parameters()
-        ),
+        total_parameters=total,
         stopped_early=state.global_step < state.max_steps,
     )
 
@@ -294,6 +320,11 @@ def _summary(trainer: Any, run: Run, rows: list[Example], seconds: float) -> Tra
 def world_size() -> int:
     """Processes that train together; 1 outside a process group."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_sharded(recipe: Recipe) -> bool:
+    """Whether the weights are split over the processes that train together."""
+    return recipe.cluster.sharding == "fsdp" and world_size() > 1
 
 
 def rank() -> int:
