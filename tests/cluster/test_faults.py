@@ -63,13 +63,13 @@ def whole(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("lost", ["worker", "node", "driver", "storage"])
+@pytest.mark.parametrize("lost", [("storage", "worker"), ("node", "driver")], ids="+".join)
 def test_what_is_lost_is_made_up_for_and_the_loss_is_the_same(
     tiny_base: Path,
     tmp_path: Path,
     nodes: dict[str, Any],
     whole: tuple[Run, Trained],
-    lost: str,
+    lost: tuple[str, str],
 ) -> None:
     expected, trained = whole
     storage, said = tmp_path / "storage", tmp_path / "said.txt"
@@ -83,32 +83,37 @@ def test_what_is_lost_is_made_up_for_and_the_loss_is_the_same(
                 [*command, "--cluster", nodes["address"]], stderr=file, stdout=file
             )
 
+    def lose(what: str) -> None:
+        nonlocal driver
+        workers = _workers(nodes["raylets"])
+        if what == "worker":
+            os.kill(next(iter(workers)), signal.SIGKILL)
+        elif what == "node":
+            assert len(set(workers.values())) == 2, "the workers are on two nodes"
+            os.kill(next(iter(workers.values())), signal.SIGKILL)
+        elif what == "driver":
+            driver.kill()
+            driver.wait()
+            driver = start()
+        else:
+            away = tmp_path / "away"
+            storage.rename(away)
+            storage.write_text("no folder")
+            time.sleep(3)
+            storage.unlink()
+            away.rename(storage)
+
     driver = start()
-    until(lambda: newest(storage) >= 2 * INTERVAL, "checkpoint")
-    workers = _workers(nodes["raylets"])
-    assert len(set(workers.values())) == 2, "the workers are on two nodes"
-    if lost == "worker":
-        os.kill(next(iter(workers)), signal.SIGKILL)
-    elif lost == "node":
-        os.kill(next(iter(workers.values())), signal.SIGKILL)
-    elif lost == "driver":
-        driver.kill()
-        driver.wait()
-        assert not run.adapter.exists(), "the training ended before it could be interrupted"
-        driver = start()
-    else:
-        away = tmp_path / "away"
-        storage.rename(away)
-        storage.write_text("no folder")
-        time.sleep(3)
-        storage.unlink()
-        away.rename(storage)
+    for checkpoint, what in zip((2 * INTERVAL, 5 * INTERVAL), lost, strict=True):
+        until(lambda least=checkpoint: newest(storage) >= least, f"checkpoint {checkpoint}")
+        assert not run.adapter.exists(), "the training ended before it could be disturbed"
+        lose(what)
     assert driver.wait(timeout=400) == 0, said.read_text()[-3000:]
 
     assert run.read_json(run.training_file)["steps"] == trained.steps
     assert curves(run) == pytest.approx(curves(expected), abs=2e-5)
     starts = starts_in(said.read_text())
-    assert len(starts) == (1 if lost == "storage" else 2), starts
+    assert len(starts) == 3 - lost.count("storage"), starts
     assert most_steps_lost(said.read_text()) <= INTERVAL, said.read_text()
     assert not list(storage.glob("lost-*")), "what was needed to go on is not needed now"
 

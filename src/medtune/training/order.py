@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
 from medtune.training.examples import NOT_TRAINED
@@ -91,6 +92,23 @@ def with_blank_row(rows: Dataset, count: int = 1) -> Dataset:
     return concatenate_datasets([rows, *[first] * count])
 
 
+class _Epochs(TrainerCallback):
+    """Says which epoch begins.
+
+    The trainer says so itself, but not through the wrappers that several processes and the rows
+    that a resumed training leaves out lay around the order together; then the rest of a later epoch
+    came in the order of the first.
+    """
+
+    def __init__(self, trainer: OrderedTrainer) -> None:
+        self._trainer = trainer
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._trainer.begin_epoch(int(state.epoch or 0))
+
+
 class OrderedTrainer(SFTTrainer):
     """TRL's trainer with the order above, and LoRA+; it has no setting for either.
 
@@ -104,6 +122,8 @@ class OrderedTrainer(SFTTrainer):
         self._plus_ratio = plus_ratio
         self._micro_batch = (-1, 0)
         super().__init__(*args, **kwargs)
+        self._order: GroupedByLength | None = None
+        self.add_callback(_Epochs(self))
         self._validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         if self.args.world_size > 1:
             self.train_dataset: Any = with_blank_row(self.train_dataset)  # type: ignore[arg-type]
@@ -180,7 +200,16 @@ class OrderedTrainer(SFTTrainer):
         if self.args.should_save:
             self._save(folder, state_dict=weights)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Let the rows of this epoch come in its order."""
+        if self._order is not None:
+            self._order.set_epoch(epoch)
+
     def _get_train_sampler(self, train_dataset: object = None) -> Sampler[int]:
+        self._order = self._in_order()
+        return self._order
+
+    def _in_order(self) -> GroupedByLength:
         section, workers = self.args, self.args.world_size
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
         return GroupedByLength(
@@ -197,7 +226,7 @@ class OrderedTrainer(SFTTrainer):
 
     def _try_longest_batch(self) -> None:
         """Forward and backward: what does not fit in memory fails here.  Nothing is learnt."""
-        rows = islice(self._get_train_sampler(), self.args.train_batch_size)
+        rows = islice(self._in_order(), self.args.train_batch_size)
         model: Any = self.model_wrapped
         dataset = self.train_dataset
         batch = self._prepare_inputs(self.data_collator([dataset[i] for i in rows]))  # type: ignore[index]
