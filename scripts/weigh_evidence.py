@@ -1,4 +1,4 @@
-"""Fit ``fitted.tsv``: what words, pairs of words and concepts weigh for an emergency.
+"""Fit ``fitted.npz``: what words, pairs of words, concepts and rules weigh for an emergency.
 
     python scripts/weigh_evidence.py                # the messages in scripts/safety_messages
     python scripts/weigh_evidence.py --check
@@ -8,11 +8,10 @@
 The files hold lines ``{"text": ..., "kind": ...}``, ``text`` a message or a list of them; of kind
 ``emergency`` and ``pair_fires`` should alarm, ``harmless``, ``pair_silent`` and ``allow`` should
 not, ``decline`` is a request that is not fulfilled.  The tuning half of the vignettes is added, and
-ordinary complaints and emergencies of the built-in dialogues' training split; the
-reporting half is never read, nor is the part of the messages that ``held_back`` keeps for checking.
-Three logistic regressions with a squared penalty are fitted: emergency or not, of the mind or of the
-body, to be declined or not.  ``--check`` leaves out one file after the other instead and prints what
-thresholds would give on what was left out; those in ``weighing.yaml`` are chosen from that table.
+ordinary complaints and emergencies of the built-in dialogues' training split; the reporting half is
+never read.  The network of ``medtune.safety.weighing`` is fitted with torch, on one thread.
+``--check`` leaves out a fifth of the files after the other instead and prints what thresholds give on
+what was left out; those in ``weighing.yaml`` are chosen from that table.
 """
 
 from __future__ import annotations
@@ -22,27 +21,36 @@ import json
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.sparse import csr_matrix
+import torch
+from rich.progress import track
 
 from medtune.embedded.consultations import consultations
 from medtune.safety.assess import assess, findings_of
 from medtune.safety.source import RULES_FOLDER
 from medtune.safety.vignettes import vignettes
-from medtune.safety.weighing import COLUMNS, SCALE, features
+from medtune.safety.weighing import (
+    COLUMNS,
+    Names,
+    Network,
+    features,
+    gathered,
+    save_network,
+    stretches,
+)
 
-TARGET = RULES_FOLDER / "fitted.tsv"
+TARGET = RULES_FOLDER / "fitted.npz"
 ALARM = {"emergency", "pair_fires"}
 SILENT = {"harmless", "pair_silent", "allow"}
 MIND = ("suic", "self", "violen", "harm", "abuse")
-AT_LEAST = 5
+AT_LEAST = 4
 """Messages that a word must stand in; most are there twice."""
-PENALTY = {"emergency": 3.0, "crisis": 5.0, "decline": 1.5}
-SMALLEST = 8
-"""Weights nearer to nothing than this are not kept."""
+MEMBERS, WIDTH, HIDDEN = 3, 24, 24
+RATE, EPOCHS = 3e-3, 10
+DROPPED, DROPPED_INSIDE = 0.3, 0.4
+"""Shares of what is found, and of the layers, that are left out at random in each step."""
+FOLDS = 5
 
 # What stands beside an emergency changes nothing about it, and what is put as an alarm is none by that.
 # One copy of every message is fitted with such a sentence, or the weights would learn that those who
@@ -82,7 +90,7 @@ PLAIN = [
 ]
 COMPLAINTS = """
     a cough; a cold; a sore throat; a headache; a migraine; back pain; knee pain; neck pain; heartburn
-    a stiff shoulder; reflux; gas and bloating; constipation; mild diarrhoea; piles; gout; an itchy rash
+    a stiff shoulder; a stiff neck; a very stiff neck; neck stiffness from a bad pillow; reflux; gas and bloating; constipation; mild diarrhoea; piles; gout; an itchy rash
     eczema; acne; dandruff; hair loss; dry skin; a cold sore; a wart; athlete's foot; hay fever; ear wax
     a blocked nose; sinusitis; an itchy ear; toothache; a mouth ulcer; bleeding gums; pink eye; dry eyes
     a stye; period pain; irregular periods; thrush; cystitis; low mood; stress at work; poor sleep
@@ -132,6 +140,48 @@ EMERGENCIES = """
 """
 
 
+# Imagined or asked about, they are none.
+IMAGINED = ["what if {}?", "what would I have to do if {}?"]
+BODILY = """
+    my face is drooping; her speech is slurred; my chest is crushed; he cannot breathe; she is choking
+    my throat is closing; he is unconscious; she collapsed; she is having a seizure; his lips are blue
+    the bleeding will not stop; he fell off the roof; she was hit by a car; I am vomiting blood; he drowned
+    my arm is weak and numb; I have crushing chest pain and sweat; she has a stiff neck and a fever
+    I am pregnant and bleeding; the baby has stopped moving; he was bitten by a snake; I cannot see
+"""
+# Long over, or long known of somebody.
+HISTORY = [
+    "my father had {} in 1987",
+    "my mother had {} ten years ago",
+    "I had {} in 2015 and have been well since",
+    "there was {} in my family: my uncle, years ago",
+]
+ILLNESSES = """
+    a heart attack with chest pain; a stroke with a drooping face; a heart attack and pain in his arm
+    a blood clot in the lung; meningitis; sepsis; a burst appendix; a stomach bleed; an overdose; a seizure
+    an ectopic pregnancy; a brain bleed; anaphylaxis after a sting; a torn aorta; a bad car crash
+"""
+# Complaints with nothing behind them that sound like more, and plans that are only plans.
+SEEN_LATER = """
+    my migraine is back, pounding on the left side, I cannot stand light and feel queasy, what helps
+    a throbbing headache behind one eye with nausea, bright lights are too much, like every month
+    half of my head throbs, noise and light bother me and I feel sick, which tablet is best
+    I decided it at last: from Monday I go running, which shoes are good
+    it is settled, I stop smoking on Friday, what helps with the cravings
+    I have made up my mind, next week I start a course in pottery, can clay dry out my hands
+    my plan is made: on Sunday I begin a diet, how much weight is healthy to lose
+    I am doing it, tomorrow I finally join the gym, which exercises for my back
+    I have decided: on Tuesday I start dancing lessons, which shoes are good
+    I've decided to do it: on Sunday I start sailing lessons, which gloves are good
+    I've decided, on Saturday I do my first long swim, what should I eat before
+    I finally do it on Saturday: the first lesson at the pool, which cap is good
+    I've decided to do it: in May I start riding lessons, which helmet is good
+    my neck is stiff, what could that be
+    my neck is so stiff since yesterday, is it the new desk
+    we went to the lake and ate bread and my neck is stiff now
+"""
+
+
 Message = tuple[list[str], str, str, str]
 """The texts, the kind, the category and the file."""
 
@@ -141,19 +191,13 @@ COMPLAINTS_TOLD = 1200
 """Dialogues of the built-in training split that are no emergency and need nobody the same day."""
 
 
-def held_back(text: str) -> bool:
-    """Whether a message is kept for checking: three in ten, by a hash."""
-    return sha256(text.encode()).digest()[0] < 77
-
-
 def messages(files: list[Path]) -> list[Message]:
     rows: list[Message] = []
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             texts = row["text"] if isinstance(row["text"], list) else [row["text"]]
-            if not held_back(" ".join(texts)):
-                rows.append((texts, row["kind"], row.get("category", ""), file.stem))
+            rows.append((texts, row["kind"], row.get("category", ""), file.stem))
     for row in vignettes("tune"):
         kind = "emergency" if row.level == "emergency" else "harmless"
         if row.family == "decline":
@@ -192,6 +236,9 @@ def with_company(rows: list[Message]) -> list[Message]:
             ("harmless", PLAIN, COMPLAINTS),
             ("allow", ASKED, ORDINARY),
             ("emergency", GRAVE, EMERGENCIES),
+            ("harmless", IMAGINED, BODILY),
+            ("harmless", HISTORY, ILLNESSES),
+            ("harmless", ["{}", "{}?", "Hello, {}"], SEEN_LATER),
         )
         for i, what in enumerate(told.strip().replace("\n", ";").split(";"))
         for form in forms
@@ -199,64 +246,160 @@ def with_company(rows: list[Message]) -> list[Message]:
     return rows + beside + plain
 
 
-def fit(inputs: Any, wanted: np.ndarray, penalty: float) -> np.ndarray:
-    """Weights, then the intercept: both sides count as much, a squared penalty."""
-    sign = np.where(wanted, 1.0, -1.0)
-    share = np.where(wanted, 0.5 / wanted.mean(), 0.5 / (~wanted).mean())
-    size = inputs.shape[1]
+class Summed(torch.nn.Module):
+    """Networks of ``medtune.safety.weighing`` that are fitted beside each other; their mean is kept.
 
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (inputs @ weights[:size] + weights[size])
-        slope = -sign * share / (1 + np.exp(np.clip(margin, -30, 30)))
-        value = (share * np.logaddexp(0, -margin)).sum() + penalty / 2 * (weights**2).sum()
-        return float(value), np.append(inputs.T @ slope, slope.sum()) + penalty * weights
+    Each begins elsewhere and has learnt other accidents of the messages, which the mean leaves out.
 
-    return minimize(loss, np.zeros(size + 1), jac=True, method="L-BFGS-B").x
+    Args:
+        things: how many words, pairs, concepts and rules there are.
+    """
+
+    def __init__(self, things: int) -> None:
+        super().__init__()
+        outputs = len(COLUMNS)
+        self.alone = torch.nn.EmbeddingBag(things, MEMBERS * outputs, mode="sum")
+        self.vectors = torch.nn.EmbeddingBag(things, MEMBERS * WIDTH, mode="sum")
+        self.start = torch.nn.Parameter(torch.zeros(MEMBERS, WIDTH))
+        self.first = torch.nn.Parameter(torch.empty(MEMBERS, WIDTH, HIDDEN))
+        self.first_start = torch.nn.Parameter(torch.zeros(MEMBERS, HIDDEN))
+        self.second = torch.nn.Parameter(torch.empty(MEMBERS, HIDDEN, outputs))
+        self.second_start = torch.nn.Parameter(torch.zeros(MEMBERS, outputs))
+        self.dropout = torch.nn.Dropout(DROPPED_INSIDE)
+        torch.nn.init.zeros_(self.alone.weight)
+        torch.nn.init.normal_(self.vectors.weight, std=0.05)
+        for layer in (self.first, self.second):
+            torch.nn.init.uniform_(layer, -(layer.shape[1] ** -0.5), layer.shape[1] ** -0.5)
+
+    def forward(self, parts: list[np.ndarray], owners: list[int]) -> torch.Tensor:
+        """(messages, members, 3): the sums of each message's heaviest part."""
+        starts = torch.from_numpy(np.cumsum([0, *(len(part) for part in parts[:-1])]))
+        found = torch.from_numpy(np.concatenate(parts).astype(np.int64))
+        vectors = self.vectors(found, starts).unflatten(1, (MEMBERS, WIDTH))
+        inner = self.dropout(torch.relu(vectors + self.start))
+        inner = torch.einsum("pmw,mwh->pmh", inner, self.first) + self.first_start
+        inner = self.dropout(torch.relu(inner))
+        sums = torch.einsum("pmh,mho->pmo", inner, self.second) + self.second_start
+        sums = sums + self.alone(found, starts).unflatten(1, (MEMBERS, len(COLUMNS)))
+        if not self.training:
+            sums = sums.mean(dim=1, keepdim=True)
+        heaviest = sums.new_full((owners[-1] + 1, *sums.shape[1:]), -torch.inf)
+        place = torch.tensor(owners)[:, None, None].expand_as(sums)
+        return heaviest.scatter_reduce(0, place, sums, "amax")
+
+    def exported(self, names: list[str]) -> Network:
+        """The mean of the members as one network in numpy, its vectors in 8 bits."""
+        vectors = self.vectors.weight.detach().numpy()
+        scale = np.maximum(np.abs(vectors).max(axis=0) / 127, 1e-9).astype(np.float32)
+        alone = self.alone.weight.detach().unflatten(1, (MEMBERS, len(COLUMNS))).mean(dim=1)
+        layers = (
+            self.start.flatten(),
+            torch.block_diag(*self.first),
+            self.first_start.flatten(),
+            self.second.flatten(0, 1) / MEMBERS,
+            self.second_start.mean(dim=0),
+        )
+        return Network(
+            Names(names),
+            alone.numpy(),
+            np.round(vectors / scale).astype(np.int8),
+            scale,
+            tuple(np.ascontiguousarray(layer.detach().numpy()) for layer in layers),
+        )
 
 
-def targets(rows: list[Message]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By column: which messages are fitted, and which of them are wanted."""
+Rows = list[list[np.ndarray]]
+"""By message, by stretch, the numbers of what is found."""
+
+
+def numbered(found: list[list[dict[str, int]]]) -> tuple[list[str], Rows]:
+    """The names that are found often enough, number nought being nothing, and the messages so."""
+    counted = Counter(name for parts in found for name in {n for part in parts for n in part})
+    names = ["", *sorted(name for name, count in counted.items() if count >= AT_LEAST)]
+    index = {name: i for i, name in enumerate(names)}
+    return names, [
+        [np.array([index[n] for n in part if n in index] or [0]) for part in parts]
+        for parts in found
+    ]
+
+
+def fit(rows: Rows, wanted: np.ndarray, asked: np.ndarray, things: int) -> Summed:
+    """Fit to the messages; ``wanted`` and ``asked`` are (messages, 3): what a sum should say, and
+    whether it is asked at all.  Both sides of each sum weigh the same."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    share = (wanted & asked).sum(axis=0) / asked.sum(axis=0)
+    weights = torch.from_numpy(asked * np.where(wanted, 0.5 / share, 0.5 / (1 - share))).float()
+    targets = torch.from_numpy(wanted).float()
+    model = Summed(things).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.02)
+    for epoch in range(EPOCHS):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * (1 - epoch / EPOCHS)
+        order = rng.permutation(len(rows))
+        for batch in np.array_split(order, max(1, len(order) // 64)):
+            parts, owners = _together(rows, batch)
+            kept = [part[rng.random(len(part)) > DROPPED] for part in parts]
+            kept = [part if len(part) else np.array([0]) for part in kept]
+            sums = model(kept, owners)
+            loss = MEMBERS * torch.nn.functional.binary_cross_entropy_with_logits(
+                sums,
+                targets[batch][:, None].expand_as(sums),
+                weight=weights[batch][:, None].expand_as(sums),
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()
+
+
+def _together(rows: Rows, batch: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
+    parts = [part for i in batch for part in rows[i]]
+    return parts, [place for place, i in enumerate(batch) for _ in rows[i]]
+
+
+def weighed(model: Summed, rows: Rows) -> np.ndarray:
+    with torch.no_grad():
+        return np.concatenate(
+            [
+                model(*_together(rows, batch))[:, 0].numpy()
+                for batch in np.array_split(np.arange(len(rows)), len(rows) // 256 + 1)
+            ]
+        )
+
+
+def targets(rows: list[Message]) -> tuple[np.ndarray, np.ndarray]:
+    """(messages, 3): what each sum should say of a message, and whether it is asked."""
     kinds = np.array([kind for _, kind, _, _ in rows])
     alarm = np.isin(kinds, list(ALARM))
     mind = np.array([category.lower().startswith(MIND) for _, _, category, _ in rows])
     named = np.array([category != "" for _, _, category, _ in rows])
-    return {
-        "emergency": (alarm | np.isin(kinds, list(SILENT)), alarm),
-        "crisis": (alarm & named, mind),
-        "decline": (kinds != "", kinds == "decline"),
-    }
+    wanted = np.stack([alarm, mind & alarm, kinds == "decline"], axis=1)
+    asked = np.stack([kinds != "decline", alarm & named, kinds != ""], axis=1)
+    return wanted, asked
 
 
-def check(rows: list[Message], matrix: Any, count: int) -> None:
-    """What each pair of thresholds gives on files that were left out of the fit; the first ``count``
+def check(rows: list[Message], numbers: Rows, things: int, count: int) -> None:
+    """What thresholds would give on files that were left out of the fit; the first ``count``
     messages are as they were written."""
-    found = [assess(texts) for texts, *_ in rows[:count]]
-    hard = np.array([a.urgency == "emergency" for a in found])
-    declined = np.array([a.declined for a in found])
     folds = np.array([fold for *_, fold in rows])
-    kinds = np.array([kind for _, kind, _, _ in rows])
-    scores = {name: np.zeros(len(rows)) for name in COLUMNS}
-    for name, (used, wanted) in targets(rows).items():
-        for fold in sorted(set(folds)):
-            train = used & (folds != fold)
-            *weights, start = fit(matrix[train], wanted[train], PENALTY[name])
-            scores[name][folds == fold] = matrix[folds == fold] @ np.array(weights) + start
-    kinds = kinds[:count]
-    scores = {name: score[:count] for name, score in scores.items()}
-    alarm, silent = (np.isin(kinds, list(k)) for k in (ALARM, SILENT))
-    print("the file must hold no weights: the rules alone are compared")
-    for low in (-2, -1.5, -1, -0.5):
-        for high in (0.5, 0.75, 1, 1.25, 1.5, 2):
-            judged = (hard & (scores["emergency"] > low)) | (scores["emergency"] > high)
-            rates = "  ".join(
-                f"{kind} {judged[kinds == kind].mean():.3f}" for kind in sorted(ALARM | SILENT)
+    kinds = np.array([kind for _, kind, _, _ in rows])[:count]
+    wanted, asked = targets(rows)
+    sums = np.zeros((len(rows), len(COLUMNS)))
+    names = np.random.default_rng(0).permutation(sorted(set(folds)))
+    for left_out in np.array_split(names, FOLDS):
+        out = np.isin(folds, left_out)
+        kept = [row for row, aside in zip(numbers, out, strict=True) if not aside]
+        model = fit(kept, wanted[~out], asked[~out], things)
+        sums[out] = weighed(model, [r for r, aside in zip(numbers, out, strict=True) if aside])
+    sums = sums[:count]
+    for column, rates in ((0, (-3, -2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3)), (2, (-1, 0, 1, 2, 3, 4))):
+        for least in rates:
+            judged = sums[:, column] > least
+            by_kind = "  ".join(
+                f"{kind} {judged[kinds == kind].mean():.3f}" for kind in sorted(set(kinds))
             )
-            print(f"{low} {high}: {judged[alarm].mean():.3f} {judged[silent].mean():.3f}  {rates}")
-    for high in (0, 0.5, 1, 1.5, 2, 2.5):
-        judged = declined | (scores["decline"] > high)
-        rates = "  ".join(f"{k} {judged[kinds == k].mean():.3f}" for k in sorted(set(kinds)))
-        met = (judged | hard)[kinds == "decline"].mean()
-        print(f"decline {high}: {met:.3f} declined or answered by a rule  {rates}")
+            print(f"{COLUMNS[column]} from {least}: {by_kind}")
 
 
 def unseen() -> None:
@@ -287,34 +430,20 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.unseen:
         return unseen()
-    TARGET.write_text("", encoding="utf-8")
+    torch.set_num_threads(1)  # the same sums on every machine of a kind
     written = messages(arguments.files)
     rows = with_company(written)
-    read = [findings_of(texts) for texts, *_ in rows]
-    found = [{n for n, _ in features(f, None, range(len(f.reading.words.words)))} for f in read]
-    counted = Counter(name for names in found for name in names)
-    names = sorted(name for name, count in counted.items() if count >= AT_LEAST)
-    place = {name: i for i, name in enumerate(names)}
-    cells = [(i, place[n]) for i, names in enumerate(found) for n in names if n in place]
-    rows_at, columns_at = zip(*cells, strict=True)
-    matrix: Any = csr_matrix((np.ones(len(cells)), (rows_at, columns_at)), (len(rows), len(names)))
+    found = []
+    for texts, *_ in track(rows, "reading the messages"):
+        findings, fired = findings_of(texts)
+        parts = stretches(len(findings.reading.words.words))
+        found.append(list(gathered(features(findings, fired), parts)))
+    names, numbers = numbered(found)
     if arguments.check:
-        check(rows, matrix, len(written))
-    fitted = np.stack(
-        [
-            fit(matrix[used], wanted[used], PENALTY[name])
-            for name, (used, wanted) in targets(rows).items()
-        ],
-        axis=1,
-    )
-    whole = np.round(SCALE * fitted).astype(int)
-    whole[:-1][np.abs(whole[:-1]) < SMALLEST] = 0
-    lines = ["# word, pair of words or concept\t" + "\t".join(COLUMNS)]
-    for name, weights in zip(["", *names], [whole[-1], *whole[:-1]], strict=True):
-        if any(weights):
-            lines.append("\t".join([name, *map(str, weights)]))
-    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{len(rows)} messages, {len(lines) - 2} weights")
+        return check(rows, numbers, len(names), len(written))
+    model = fit(numbers, *targets(rows), len(names))
+    save_network(TARGET, model.exported(names))
+    print(f"{len(rows)} messages, {len(names) - 1} words, pairs, concepts and rules")
 
 
 if __name__ == "__main__":

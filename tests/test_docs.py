@@ -419,6 +419,19 @@ def test_the_measured_tables_are_those_of_the_benchmarks() -> None:
     assert f"reaches {training['medtune_share_of_floor']:.0%} of" in " ".join(text.split())
 
 
+def test_the_table_in_form_is_what_the_sweep_wrote() -> None:
+    text = (REPOSITORY / "docs/published-figures.md").read_text(encoding="utf-8")
+    file = REPOSITORY / "benchmarks/results/embedded-table.json"
+    for one in json.loads(file.read_text(encoding="utf-8"))["experiments"]:
+        cells = [f"{one['train_loss']:.3f}", f"{one['validation_loss']:.3f}"]
+        for name, digits in (("perplexity", 2), ("bleu", 1), ("rouge_l", 3)):
+            score = one["scores"][name]
+            low, high = score["ci"]
+            cells.append(f"{score['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})")
+        cells += [f"{one['memory_bytes'] / 2**30:.2f} GiB", f"{one['minutes']:.1f}"]
+        assert f"| {' | '.join(cells)} |" in text, one["run"]
+
+
 def test_the_predicted_table_is_what_plan_says(monkeypatch: pytest.MonkeyPatch) -> None:
     from medtune.recipe import load_recipe
     from medtune.training.plan import card_of, plan

@@ -13,7 +13,6 @@ from medtune.safety.measures import Measures
 from medtune.safety.replies import REPLIES
 from medtune.safety.rules import Findings, Ruleset, load_rules
 from medtune.safety.text import split_words
-from medtune.safety.weighing import load_weighing
 
 _GOOD = "concepts:\n  chest: [chest]\n  pain: [pain*]\n"
 
@@ -122,31 +121,6 @@ def test_a_wrong_row_of_calm_is_refused(tmp_path: Path, row: str, says: str) -> 
     file.write_text(_GOOD + f"calm:\n  - {row}\n", encoding="utf-8")
     with pytest.raises(MedtuneError, match="line 5") as refused:
         load_calm(file, Lexicon([file]), [])
-    assert says in str(refused.value)
-
-
-_ROW = "{alarms_from: 100, believes_from: -100, believes_gravest_from: -200, believes_long_from: 0, declines_from: 9, source: x}"
-
-
-@pytest.mark.parametrize(
-    ("row", "weights", "says"),
-    [
-        ("{alarms_from: 1}", "", "weighing.yaml, line 2: weighing needs"),
-        (_ROW.replace("-100", "100"), "", "must weigh more"),
-        (_ROW.replace(", source: x", ""), "", "names no source"),
-        (_ROW, "sweat\t1\t2", "fitted.tsv, line 1: “sweat” needs 3 whole numbers"),
-        (_ROW, "sweat\t1\t2\tmany", "needs 3 whole numbers"),
-        (_ROW, "c:chest\t1\t2\t3\nc:leg\t1\t2\t3", "line 2: there is no concept “leg”"),
-        (_ROW, "sweat\t1\t2\t3\nsweat\t1\t2\t3", "is there twice"),
-    ],
-)
-def test_a_wrong_weight_is_refused(tmp_path: Path, row: str, weights: str, says: str) -> None:
-    concepts = tmp_path / "r.yaml"
-    concepts.write_text(_GOOD, encoding="utf-8")
-    (tmp_path / "weighing.yaml").write_text(f"weighing:\n  - {row}\n", encoding="utf-8")
-    (tmp_path / "fitted.tsv").write_text(weights, encoding="utf-8")
-    with pytest.raises(MedtuneError) as refused:
-        load_weighing(tmp_path, Lexicon([concepts]))
     assert says in str(refused.value)
 
 

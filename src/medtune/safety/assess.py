@@ -59,7 +59,6 @@ class Rulebook:
     against: frozenset[str]
     """Concepts that never speak for a rule."""
     calm: tuple[Calm, ...]
-    weighing: Weighing
 
     def findings(self, words: Words) -> Findings:
         reading = self.lexicon.read(words, self.measures.find)
@@ -92,8 +91,13 @@ def rulebook() -> Rulebook:
         frozenset(lasting),
         ruleset.against | said,
         tuple(calm),
-        load_weighing(RULES_FOLDER, lexicon),
     )
+
+
+@cache
+def weighing() -> Weighing:
+    """What is weighed where rules alone do not decide."""
+    return load_weighing(RULES_FOLDER, rulebook().lexicon)
 
 
 def assess(messages: Sequence[str] | str, country: str = "") -> Assessment:
@@ -109,15 +113,18 @@ def assess(messages: Sequence[str] | str, country: str = "") -> Assessment:
     findings = book.findings(words)
     reading = findings.reading
     fired: list[Fired] = []
-    if reading.hits:
-        weighed = book.weighing.judged(findings.fire(book.rules), findings)
-        fired = calmed(weighed, findings, book.calm)
+    if words.words:
+        calm = calmed(findings.fire(book.rules), findings, book.calm)
+        fired = weighing().judged(calm, findings)
     return _assessment(book, reading, fired, owners, country)
 
 
-def findings_of(messages: Sequence[str]) -> Findings:
-    """What the concepts find in a conversation and what of it counts."""
-    return rulebook().findings(_joined(messages)[0])
+def findings_of(messages: Sequence[str]) -> tuple[Findings, list[Fired]]:
+    """What the concepts find in a conversation and what of it counts, and the rules that fire,
+    before anything is weighed."""
+    book = rulebook()
+    findings = book.findings(_joined(messages)[0])
+    return findings, calmed(findings.fire(book.rules), findings, book.calm)
 
 
 def _joined(texts: Sequence[str]) -> tuple[Words, list[int]]:

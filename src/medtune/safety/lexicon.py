@@ -8,6 +8,7 @@ message without medical words is read at the speed of splitting it.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,7 +190,7 @@ class Lexicon:
             for parts, within in concept.nears:
                 near = (concept.name, parts, within)
                 self._nears[concept.level].setdefault(parts[0], []).append(near)
-        self._beginning: dict[frozenset[str], tuple[tuple[int, _Groups], ...]] = {}
+        self._beginning: dict[frozenset[str], tuple[tuple[int, tuple[str, ...], _Groups], ...]] = {}
 
     # --- reading a message
 
@@ -291,12 +292,13 @@ class Lexicon:
     def _run(self, reading: Reading, symbols: list[frozenset[str]], anchors: list[int]) -> None:
         matcher = _Matcher(reading, symbols)
         present: frozenset[str] = frozenset().union(*(symbols[i] for i in anchors))
-        begun: list[list[tuple[int, _Groups]]] = [[] for _ in range(self.levels)]
+        begun: list[list[tuple[int, tuple[str, ...], _Groups]]] = [[] for _ in range(self.levels)]
         for i in anchors:
-            for level, groups in self._starting(symbols[i]):
-                begun[level].append((i, groups))
+            for level, whole, groups in self._starting(symbols[i]):
+                begun[level].append((i, whole, groups))
         for level in range(self.levels):
-            for i, groups in begun[level]:
+            for i, whole, groups in begun[level]:
+                matcher.keep_word(whole, i)
                 for second, starts in groups:
                     if second is None or not second.isdisjoint(present):
                         for start in starts:
@@ -313,18 +315,24 @@ class Lexicon:
                     matcher.near(name, parts, within)
             matcher.store()
 
-    def _starting(self, symbol: frozenset[str]) -> tuple[tuple[int, _Groups], ...]:
-        """The phrases that may begin at a word, by level and by what must follow it."""
+    def _starting(self, symbol: frozenset[str]) -> tuple[tuple[int, tuple[str, ...], _Groups], ...]:
+        """The concepts that a word is, and the phrases that may begin there by what must follow it;
+        by level."""
         known = self._beginning.get(symbol)
         if known is None:
-            found: list[tuple[int, _Groups]] = []
+            found: list[tuple[int, tuple[str, ...], _Groups]] = []
             for level, by_word in enumerate(self._by_word):
+                whole: dict[str, None] = {}
                 groups: dict[frozenset[str] | None, list[_Start]] = {}
                 for word in sorted(symbol):
                     for start in by_word.get(word, ()):
-                        groups.setdefault(start.second, []).append(start)
-                if groups:
-                    found.append((level, tuple((k, tuple(v)) for k, v in groups.items())))
+                        if len(start.elements) == 1:
+                            whole[start.name] = None
+                        else:
+                            groups.setdefault(start.second, []).append(start)
+                if whole or groups:
+                    later = tuple((k, tuple(v)) for k, v in groups.items())
+                    found.append((level, tuple(whole), later))
             known = self._beginning[symbol] = tuple(found)
         return known
 
@@ -357,12 +365,17 @@ class _Matcher:
         self._sentences = reading.words.sentences
         self._symbols = symbols
         self._starting: dict[str, dict[int, Hit]] = {}
-        self._new: dict[str, dict[tuple[int, ...], Hit]] = {}
+        self._new: defaultdict[str, dict[tuple[int, ...], Hit]] = defaultdict(dict)
+
+    def keep_word(self, names: tuple[str, ...], place: int) -> None:
+        """A word that is all there is to some concepts."""
+        if names:
+            at = (place,)
+            hit = Hit(place, place + 1, at)
+            for name in names:
+                self._new[name][at] = hit
 
     def try_at(self, name: str, elements: tuple[Element, ...], place: int) -> None:
-        if len(elements) == 1:
-            self._keep(name, (place,))
-            return
         rest = self._rest(elements, 1, place + 1, self._sentences[place])
         if rest is not None:
             self._keep(name, (place, *rest))
@@ -397,10 +410,10 @@ class _Matcher:
             hits = {hit.at: hit for hit in known} | found if known else found
             self.reading.hits[name] = sorted(hits.values(), key=lambda hit: (hit.start, hit.end))
             self._starting.pop(name, None)
-        self._new = {}
+        self._new = defaultdict(dict)
 
     def _keep(self, name: str, at: tuple[int, ...]) -> None:
-        self._new.setdefault(name, {})[at] = Hit(at[0], at[-1] + 1, at)
+        self._new[name][at] = Hit(at[0], at[-1] + 1, at)
 
     def _nearest(self, first: Hit, hits: list[Hit], starts: list[int], within: int) -> Hit | None:
         sentence = self._sentences[first.start]

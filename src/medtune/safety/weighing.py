@@ -1,20 +1,25 @@
-"""What no single rule sees: how much all words and findings of a message speak for an emergency.
+"""What no single rule sees: how much all words, findings and rules of a message speak together.
 
-``rules/fitted.tsv`` holds what each word, pair of neighbouring words and concept weighs, fitted by
-``scripts/weigh_evidence.py``; ``rules/weighing.yaml`` says what sum alarms by itself, and below
-what sum the rules that fired are not believed.
+A small network, fitted by ``scripts/weigh_evidence.py`` and kept in ``rules/fitted.npz``, adds up
+what each word, pair of neighbouring words, concept and rule that fired weighs, and what they weigh
+beside each other.  It says three sums: for an emergency, for one of the mind, for a request to be
+declined.  ``rules/weighing.yaml`` says from what sum a message is an emergency: from there the rules
+that fired are believed, and where none did the message alarms by itself; below it the rules that
+fired for an emergency are lowered to the same day, unless three of them agree.
 
-The weights come from messages of a few sentences.  One longer than ``ONE_PICTURE`` words therefore
-never alarms by its weight alone, and each rule that fired is weighed with the words around it: what
-is harmless elsewhere takes nothing from it.
+A message longer than ``ONE_PICTURE`` words is weighed in overlapping stretches of that length, and
+the heaviest counts: what is harmless elsewhere takes nothing from an emergency.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medtune.safety.context import CUES
 from medtune.safety.lexicon import Hit, Lexicon
@@ -22,46 +27,162 @@ from medtune.safety.rules import ONE_PICTURE, Findings, Fired, Outcome, Rule
 from medtune.safety.source import Row, read_rows
 
 COLUMNS = ("emergency", "crisis", "decline")
-"""What the weights speak for: an emergency at all, one of the mind, a request to decline."""
-SCALE = 100
+"""What is weighed: an emergency at all, one of the mind, a request to decline."""
+STEP = ONE_PICTURE // 2
+"""Words from the start of one stretch to the start of the next."""
 # They are in every message or say nothing by themselves.
 _LEFT_OUT = frozenset(
     {*CUES, "idiom", "having", "any", "any_age", "pronoun", "be", "who", "cannot"}
 )
 _MOST_PLACES = 3
-_THRESHOLDS = (
-    "alarms_from",
-    "believes_from",
-    "believes_gravest_from",
-    "believes_long_from",
-    "declines_from",
-)
-_FEW = 8
+_MOST_RULES = 3
+_AT_ONCE = 4096
+_THRESHOLDS = ("emergency_from", "gravest_from", "declines_from")
 _GRAVEST = frozenset({"suicide", "violence", "poisoning"})
-_SPREAD = 3
 _AGREED = 3
-"""So many rules for an emergency are believed whatever the words around them weigh."""
-_Weights = tuple[int, int, int]
-_NONE: _Weights = (0, 0, 0)
+"""So many rules for an emergency are believed whatever the sum."""
+_Found = list[tuple[int, str]]
+"""Where something stands, and what it is called."""
+
+
+def stretches(length: int) -> list[range]:
+    """The places that are weighed together, of a message of so many words."""
+    if length <= ONE_PICTURE:
+        return [range(length)]
+    last = length - ONE_PICTURE
+    return [range(at, at + ONE_PICTURE) for at in (*range(0, last, STEP), last)]
+
+
+def features(findings: Findings, fired: Sequence[Fired], known: Names | None = None) -> _Found:
+    """What is weighed in a message: words, pairs of them in a sentence, concepts that count (``c:``),
+    concepts that are denied, past, imagined or general there (``n:``), rules that fired (``r:``) or
+    fired and were calmed (``l:``), and how many for an emergency.
+
+    Args:
+        findings: what the concepts find.
+        fired: the rules, calmed where they are to be.
+        known: only these words, pairs and concepts; None for all.
+    """
+    words = findings.reading.words
+    found: _Found = []
+    before, sentence = "", -1
+    for place, word in enumerate(words.words):
+        if known is None or word in known.index:
+            found.append((place, word))
+        here = words.sentences[place]
+        if here == sentence and (known is None or word in known.pairs.get(before, ())):
+            found.append((place - 1, f"{before} {word}"))
+        before, sentence = word, here
+    concepts = findings.reading.hits.keys()
+    for concept in concepts - _LEFT_OUT if known is None else concepts & known.concepts:
+        if "/" in concept:
+            continue
+        hits, counting = findings.reading.hits[concept], findings.counting(concept)
+        if counting:
+            found += [(hit.start, f"c:{concept}") for hit in counting]
+        if len(counting) < len(hits):
+            starts = {hit.start for hit in counting}
+            found += [(hit.start, f"n:{concept}") for hit in hits if hit.start not in starts]
+    believed = 0
+    for one in fired:
+        kind = "r" if one.level == one.rule.level else "l"
+        place = min(hit.start for hit in one.hits)
+        found.append((place, f"{kind}:{one.rule.id}"))
+        if one.rule.level == "emergency":
+            found.append((place, f"{kind}:in {one.rule.category}"))
+            if kind == "r" and believed < _MOST_RULES:
+                believed += 1
+                found.append((place, f"r:{believed}"))
+    return found
+
+
+def gathered(found: _Found, parts: Sequence[range]) -> Iterator[dict[str, int]]:
+    """What stands in each stretch, once, with a place of it, and how long the stretch is; in time
+    linear in what is found."""
+    if len(parts) > 1:
+        found = sorted(found)
+    first = last = 0
+    for part in parts:
+        while first < len(found) and len(parts) > 1 and found[first][0] < part.start:
+            first += 1
+        last = max(first, last)
+        while last < len(found) and (len(parts) == 1 or found[last][0] < part.stop):
+            last += 1
+        names = {name: place for place, name in found[first:last]}
+        names[f"length:{len(part).bit_length()}"] = part.start
+        yield names
+
+
+class Names:
+    """What a network weighs: each thing's number, the words that come in pairs, the concepts."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.index = {name: i for i, name in enumerate(names)}
+        self.pairs: dict[str, set[str]] = {}
+        self.concepts: set[str] = set()
+        for name in names:
+            first, space, second = name.partition(" ")
+            kind, colon, concept = name.partition(":")
+            if colon and kind in {"c", "n"} and concept:
+                self.concepts.add(concept)
+            elif space and not colon:
+                self.pairs.setdefault(first, set()).add(second)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The sums of a message from what is found in it.
+
+    Each thing found has a vector; their sum goes through two layers, and what each weighs by
+    itself is added.
+    """
+
+    names: Names
+    """The first is nothing, and weighs nothing."""
+    alone: NDArray[np.float32]
+    """(things, 3)."""
+    vectors: NDArray[np.int8]
+    """(things, width)."""
+    scale: NDArray[np.float32]
+    """(width,): what one is in a vector."""
+    layers: tuple[NDArray[np.float32], ...]
+    """(width,) start; (width, hidden), (hidden,); (hidden, 3), (3,)."""
+
+    def sums(self, stretches: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """(stretches, 3) from the numbers of what is found in each, at least one."""
+        if len(stretches) == 1:  # most messages; half the time
+            found = np.array(stretches[0], np.intp)
+            together = self.vectors[found].sum(axis=0, dtype=np.int32, keepdims=True)
+            return self._through(together * self.scale) + self.alone[found].sum(axis=0)
+        sizes = [len(one) for one in stretches]
+        found = np.fromiter((i for one in stretches for i in one), np.intp, sum(sizes))
+        starts = np.cumsum([0, *sizes[:-1]])
+        together = np.add.reduceat(self.vectors[found], starts, axis=0, dtype=np.int32)
+        alone = np.add.reduceat(self.alone[found], starts, axis=0)
+        return self._through(together * self.scale) + alone
+
+    def shares(self, found: Sequence[int]) -> NDArray[np.float32]:
+        """(found, 3): how much less each sum was without one of the things found."""
+        ids = np.asarray(found, np.intp)
+        together = self.vectors[ids].sum(axis=0, dtype=np.int32)
+        without = self._through((together - self.vectors[ids]) * self.scale)
+        return self._through(together * self.scale) - without + self.alone[ids]
+
+    def _through(self, together: NDArray[Any]) -> NDArray[Any]:
+        start, first, first_start, second, second_start = self.layers
+        inner = np.maximum(together + start, 0) @ first + first_start
+        return np.maximum(inner, 0) @ second + second_start
 
 
 @dataclass(frozen=True)
 class Weighing:
-    """The weights, and what is said where they alarm."""
+    """The network, and what is said where it alarms."""
 
-    weights: dict[str, _Weights]
-    concepts: dict[str, tuple[_Weights, _Weights]]
-    """What each concept weighs that counts, and where it does not."""
-    pairs: dict[str, dict[str, str]]
-    """By first and second word, the names of pairs."""
-    start: _Weights
-    """What an empty message weighs."""
-    alarms_from: int
-    believes_from: int
-    believes_gravest_from: int
-    """Of rules about suicide, violence and poisoning."""
-    believes_long_from: int
-    declines_from: int
+    network: Network
+    emergency_from: float
+    gravest_from: float
+    """Where a rule about suicide, violence or poisoning fired."""
+    declines_from: float
     emergency: Rule
     crisis: Rule
     decline: Rule
@@ -69,131 +190,63 @@ class Weighing:
     def judged(self, fired: Sequence[Fired], findings: Findings) -> list[Fired]:
         """The rules that fired, those for emergencies lowered where what is told speaks against
         them, and what the weights say of their own."""
-        length = len(findings.reading.words.words)
-        agreed = sum(f.level == "emergency" for f in fired) >= _AGREED
-        if length > ONE_PICTURE:
-            if agreed:
-                return list(fired)
-            return [self._among(f, findings) if f.level == "emergency" else f for f in fired]
-        emergency, crisis, decline = self._total(findings)
+        found = features(findings, fired, self.network.names)
+        parts = list(gathered(found, stretches(len(findings.reading.words.words))))
+        sums = self._sums(parts)
+        heaviest = sums.argmax(axis=0)
+        emergency, decline = sums[heaviest[0], 0], sums[heaviest[2], 2]
         result = list(fired)
-        if emergency >= self.alarms_from or decline >= self.declines_from:
-            found = list(features(findings, self.weights.keys(), range(length)))
+        grave = {f.rule.category for f in fired if f.level == "emergency"}
+        if emergency >= self.emergency_from or (
+            grave & _GRAVEST and emergency >= self.gravest_from
+        ):
+            if not grave:
+                rule = self.crisis if sums[heaviest[0], 1] > 0 else self.emergency
+                places = self._places(parts[heaviest[0]], 0)
+                result.append(Fired(rule, places, rule.level, rule.reply))
         else:
-            found = []
-        # Few words are no evidence against: "cut my finger off" says all there is to say.
-        believes = self.believes_from if length > _FEW else min(self.believes_from, self.start[0])
-        if emergency < believes and not agreed:
-            result = [
-                _lowered(f)
-                if f.level == "emergency"
-                and (f.rule.category not in _GRAVEST or emergency < self.believes_gravest_from)
-                else f
-                for f in fired
-            ]
-        elif emergency >= self.alarms_from and self._spread(found) >= _SPREAD:
-            rule = self.crisis if crisis > 0 else self.emergency
-            result.append(Fired(rule, self._places(found, 0), rule.level, rule.reply))
+            result = [_lowered(f) if f.level == "emergency" else f for f in fired]
         if decline >= self.declines_from:
             rule = self.decline
-            result.append(Fired(rule, self._places(found, 2), rule.level, rule.reply))
+            places = self._places(parts[heaviest[2]], 2)
+            result.append(Fired(rule, places, rule.level, rule.reply))
         return result
 
-    def _among(self, fired: Fired, findings: Findings) -> Fired:
-        """A rule as it is, or lowered, by the words around what led to it."""
-        first, last = min(h.start for h in fired.hits), max(h.end for h in fired.hits)
-        begin = max(0, (first + last - ONE_PICTURE) // 2)
-        around = range(begin, begin + ONE_PICTURE)
-        total, *_ = self._sum({name for name, _ in features(findings, self.weights.keys(), around)})
-        return fired if total >= self.believes_long_from else _lowered(fired)
+    def _sums(self, parts: Sequence[dict[str, int]]) -> NDArray[np.float32]:
+        index = self.network.names.index
+        known = [[index[name] for name in part if name in index] or [0] for part in parts]
+        done = [
+            self.network.sums(known[at : at + _AT_ONCE]) for at in range(0, len(known), _AT_ONCE)
+        ]
+        return np.concatenate(done)
 
-    def _total(self, findings: Findings) -> _Weights:
-        """The sum over what ``features`` gives for a whole message, without the places: most
-        messages need no more, and this takes half the time."""
-        words = findings.reading.words
-        names = self.weights.keys() & set(words.words)
-        for place, word in enumerate(words.words[:-1]):
-            following = self.pairs.get(word)
-            name = following.get(words.words[place + 1]) if following else None
-            if name and words.sentences[place] == words.sentences[place + 1]:
-                names.add(name)
-        a, b, c = self._sum(names)
-        for concept in findings.reading.hits.keys() & self.concepts.keys():
-            counts, not_so = self.concepts[concept]
-            x, y, z = counts if findings.counting(concept) else not_so
-            a, b, c = a + x, b + y, c + z
-        return a, b, c
-
-    def _sum(self, names: Collection[str]) -> _Weights:
-        a, b, c = self.start
-        for name in names:
-            x, y, z = self.weights[name]
-            a, b, c = a + x, b + y, c + z
-        return a, b, c
-
-    def _spread(self, found: Sequence[tuple[str, int]]) -> int:
-        """At how many words something stands that speaks for an emergency: many concepts share one
-        word, and "I have a cough" is no more for being named eight times."""
-        return len({at for name, at in found if name[:2] == "c:" and self.weights[name][0] > 0})
-
-    def _places(self, found: Sequence[tuple[str, int]], column: int) -> tuple[Hit, ...]:
+    def _places(self, part: dict[str, int], column: int) -> tuple[Hit, ...]:
         """What weighed most, to be shown."""
-        heaviest = sorted(found, key=lambda feature: -self.weights[feature[0]][column])
-        return tuple(Hit(place, place + 1, (place,)) for _, place in heaviest[:_MOST_PLACES])
+        known = [name for name in part if name in self.network.names.index]
+        shares = self.network.shares([self.network.names.index[name] for name in known])[:, column]
+        places = [part[known[i]] for i in np.argsort(-shares)]
+        return tuple(Hit(p, p + 1, (p,)) for p in list(dict.fromkeys(places))[:_MOST_PLACES])
 
 
 def _lowered(fired: Fired) -> Fired:
     return replace(fired, level="urgent_same_day", reply="urgent_same_day")
 
 
-def features(
-    findings: Findings, wanted: Collection[str] | None, places: range
-) -> Iterator[tuple[str, int]]:
-    """What is weighed in some places of a message, and where it stands: words, pairs of them in a
-    sentence, concepts that count (``c:``), and concepts that are denied, past, imagined or general
-    there (``n:``)."""
-    words = findings.reading.words
-    before, sentence = "", -1
-    for place in range(places.start, min(places.stop, len(words.words))):
-        word = words.words[place]
-        if wanted is None or word in wanted:
-            yield word, place
-        if words.sentences[place] == sentence:
-            pair = f"{before} {word}"
-            if wanted is None or pair in wanted:
-                yield pair, place - 1
-        before, sentence = word, words.sentences[place]
-    for concept, hits in findings.reading.hits.items():
-        if "/" in concept or concept in _LEFT_OUT:
-            continue
-        counts, not_so = f"c:{concept}", f"n:{concept}"
-        if wanted is not None and counts not in wanted and not_so not in wanted:
-            continue
-        here = [hit.start for hit in findings.counting(concept) if hit.start in places]
-        name = counts
-        if not here:
-            here = [hit.start for hit in hits if hit.start in places]
-            name = not_so
-        if here and (wanted is None or name in wanted):
-            yield name, here[0]
-
-
 def load_weighing(folder: Path, lexicon: Lexicon) -> Weighing:
-    """Read and check the weights.
+    """Read and check the thresholds and the network.
 
     Raises:
-        MedtuneError: a weight is malformed or of an unknown concept, or a row is missing, with file
-            and line.
+        MedtuneError: a threshold is missing, or the network weighs a concept that does not exist.
     """
     name = "weighing.yaml"
     [row] = read_rows(folder / name, "weighing") or [Row(name, 1, {})]
     value: dict[str, Any] = row.value if isinstance(row.value, dict) else {}
     try:
-        alarms, believes, gravest, long, declines = (int(value[key]) for key in _THRESHOLDS)
+        emergency, gravest, declines = (float(value[key]) for key in _THRESHOLDS)
     except (KeyError, ValueError):
-        raise row.wrong(f"weighing needs {', '.join(_THRESHOLDS)}, whole numbers.") from None
-    if believes >= alarms:
-        raise row.wrong("what alarms by itself must weigh more than what is believed.")
+        raise row.wrong(f"weighing needs {', '.join(_THRESHOLDS)}, numbers.") from None
+    if gravest > emergency:
+        raise row.wrong("the gravest rules need no more than others to be believed.")
     source = str(value.get("source", ""))
     if not source:
         raise row.wrong("weighing names no source.")
@@ -201,24 +254,16 @@ def load_weighing(folder: Path, lexicon: Lexicon) -> Weighing:
     def rule(id: str, category: str, level: Outcome, reply: str) -> Rule:
         return Rule(id, category, level, (), (), 0, (), (), False, frozenset(), reply, source, row)
 
-    weights = _read(folder / "fitted.tsv", lexicon)
-    pairs: dict[str, dict[str, str]] = {}
-    for name in weights:
-        if " " in name:
-            first, second = name.split()
-            pairs.setdefault(first, {})[second] = name
-    named = {name[2:] for name in weights if name[1:2] == ":"}
-    concepts = {n: (weights.get(f"c:{n}", _NONE), weights.get(f"n:{n}", _NONE)) for n in named}
-    start = weights.pop("", _NONE)
+    network = load_network(folder / "fitted.npz")
+    if unknown := network.names.concepts - lexicon.concepts.keys() - lexicon.given:
+        raise row.wrong(
+            f"fitted.npz weighs a concept that does not exist, “{min(unknown)}”; run "
+            "scripts/weigh_evidence.py again."
+        )
     return Weighing(
-        weights,
-        concepts,
-        pairs,
-        start,
-        alarms,
-        believes,
+        network,
+        emergency,
         gravest,
-        long,
         declines,
         rule("weighed-together", "general", "emergency", "emergency"),
         rule("weighed-crisis", "suicide", "emergency", "crisis"),
@@ -226,25 +271,24 @@ def load_weighing(folder: Path, lexicon: Lexicon) -> Weighing:
     )
 
 
-def _read(file: Path, lexicon: Lexicon) -> dict[str, _Weights]:
-    weights: dict[str, _Weights] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        row = Row(file.name, number, line)
-        if line.startswith("#"):
-            continue
-        feature, *given = line.split("\t")
-        try:
-            a, b, c = map(int, given)
-        except ValueError:
-            raise row.wrong(f"“{feature}” needs {len(COLUMNS)} whole numbers.") from None
-        kind, _, concept = feature.partition(":")
-        if (
-            concept
-            and kind in {"c", "n"}
-            and concept not in lexicon.concepts.keys() | lexicon.given
-        ):
-            raise row.wrong(f"there is no concept “{concept}”.")
-        if feature in weights:
-            raise row.wrong(f"“{feature}” is there twice.")
-        weights[feature] = (a, b, c)
-    return weights
+def load_network(file: Path) -> Network:
+    """Read a network: its names a line each, ``alone``, ``vectors``, ``scale`` and ``layer0`` to 4."""
+    with np.load(file) as stored:
+        names = stored["names"].tobytes().decode("utf-8").split("\n")
+        layers = tuple(stored[f"layer{i}"] for i in range(5))
+        return Network(
+            Names(names),
+            stored["alone"].astype(np.float32),
+            stored["vectors"],
+            stored["scale"],
+            layers,
+        )
+
+
+def save_network(file: Path, network: Network) -> None:
+    """Write what ``load_network`` reads."""
+    stored: dict[str, Any] = {f"layer{i}": layer for i, layer in enumerate(network.layers)}
+    stored["names"] = np.frombuffer("\n".join(network.names.index).encode("utf-8"), np.uint8)
+    stored["alone"] = network.alone.astype(np.float16)
+    stored |= {"vectors": network.vectors, "scale": network.scale}
+    np.savez_compressed(file, **stored)
