@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
-RECIPES = ("embedded-qlora", "own-dialogues", "smollm2-360m-lora", "tinyllama-flashcards")
+RECIPES = (
+    "embedded-qlora", "own-dialogues", "smollm2-360m-lora", "tinyllama-flashcards", "llama3.2-1b-lora",
+)  # fmt: skip
 ROWS = 32
 
 
