@@ -195,20 +195,21 @@ class Weighing:
         sums = self._sums(parts)
         heaviest = sums.argmax(axis=0)
         emergency, decline = sums[heaviest[0], 0], sums[heaviest[2], 2]
+        heavy = parts[heaviest[0]]
         result = list(fired)
         grave = {f.rule.category for f in fired if f.level == "emergency"}
         if emergency >= self.emergency_from or (
             grave & _GRAVEST and emergency >= self.gravest_from
         ):
-            if not grave:
+            if not grave and _has_finding(heavy):
                 rule = self.crisis if sums[heaviest[0], 1] > 0 else self.emergency
-                places = self._places(parts[heaviest[0]], 0)
-                result.append(Fired(rule, places, rule.level, rule.reply))
+                result.append(Fired(rule, self._places(heavy, 0), rule.level, rule.reply))
         else:
             result = [_lowered(f) if f.level == "emergency" else f for f in fired]
-        if decline >= self.declines_from:
+        asked = parts[heaviest[2]]
+        if decline >= self.declines_from and _has_finding(asked):
             rule = self.decline
-            places = self._places(parts[heaviest[2]], 2)
+            places = self._places(asked, 2)
             result.append(Fired(rule, places, rule.level, rule.reply))
         return result
 
@@ -226,6 +227,11 @@ class Weighing:
         shares = self.network.shares([self.network.names.index[name] for name in known])[:, column]
         places = [part[known[i]] for i in np.argsort(-shares)]
         return tuple(Hit(p, p + 1, (p,)) for p in list(dict.fromkeys(places))[:_MOST_PLACES])
+
+
+def _has_finding(part: dict[str, int]) -> bool:
+    """Whether a concept counts there; words alone, that few messages held, say nothing ("count")."""
+    return any(name[:2] == "c:" for name in part)
 
 
 def _lowered(fired: Fired) -> Fired:
