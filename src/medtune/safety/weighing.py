@@ -230,8 +230,10 @@ class Weighing:
 
 
 def _has_finding(part: dict[str, int]) -> bool:
-    """Whether a concept counts there; words alone, that few messages held, say nothing ("count")."""
-    return any(name[:2] == "c:" for name in part)
+    """Whether a concept counts there, with another word beside it: single words, and words that few
+    messages held, say nothing ("count")."""
+    words = sum(":" not in name and " " not in name for name in part)
+    return words > 1 and any(name[:2] == "c:" for name in part)
 
 
 def _lowered(fired: Fired) -> Fired:
