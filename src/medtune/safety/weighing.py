@@ -230,10 +230,9 @@ class Weighing:
 
 
 def _has_finding(part: dict[str, int]) -> bool:
-    """Whether a concept counts there, with another word beside it: single words, and words that few
-    messages held, say nothing ("count")."""
-    words = sum(":" not in name and " " not in name for name in part)
-    return words > 1 and any(name[:2] == "c:" for name in part)
+    """Whether concepts count there at two places or more; less, or words that few messages held, say
+    nothing ("count")."""
+    return len({place for name, place in part.items() if name[:2] == "c:"}) > 1
 
 
 def _lowered(fired: Fired) -> Fired:
