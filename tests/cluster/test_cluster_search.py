@@ -24,7 +24,7 @@ def two_nodes() -> Iterator[str]:
         yield address
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_search_has_several_trials_at_once_repeats_a_killed_one_and_ends_a_hopeless_one(
     tiny_base: Path, tmp_path: Path, two_nodes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

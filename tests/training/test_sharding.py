@@ -138,7 +138,7 @@ def _answers(run: Run) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantization", [pytest.param("none", marks=pytest.mark.long), "nf4"])
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_split_weights_learn_the_same_are_saved_whole_and_go_on_from_a_checkpoint(
     tiny_base: Path, tmp_path: Path, quantization: str
 ) -> None:
