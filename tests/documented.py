@@ -77,14 +77,8 @@ RULES = (
     Rule(r"medtune (serve|prepare)$", "spelt", "speaks of the command; with a run it is served"),
     Rule(r"medtune demo", "elsewhere", "takes minutes; tests/test_demo.py"),
     Rule(r"medtune sweep", "spelt", "hours of training; tests/experiments/test_sweep.py"),
-    Rule(
-        r"medtune prepare \S+ --cluster auto", "spelt",
-        "wants a cluster that runs already; tests/data/test_ray.py prepares on one",
-    ),
-    Rule(
-        r"medtune train \S+ training.learning_rate=1e-4", "spelt",
-        "its rows are on the Hub; the override is applied",
-    ),
+    Rule(r"medtune prepare \S+ --cluster auto", "spelt", "wants a cluster; tests/data/test_ray.py has one"),
+    Rule(r"medtune train \S+ training.learning_rate=1e-4", "spelt", "its rows are on the Hub"),
     Rule(r"medtune --help", "elsewhere", "tests/cli/test_cli.py"),
     Rule(r"medtune ", "run"),
     Rule(r"git clone ", "bash"),

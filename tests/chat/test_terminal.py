@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import textwrap
 import time
@@ -68,17 +69,24 @@ class Terminal:
         self.process.send(keys)
 
     def shown(self) -> str:
-        while True:
+        end = time.monotonic() + 1  # what is written without end is not waited for
+        while time.monotonic() < end:
             try:
                 data = self.process.read_nonblocking(65536, timeout=0.05)
             except (pexpect.TIMEOUT, pexpect.EOF):
-                return "\n".join(line.rstrip() for line in self._screen.display).strip()
+                break
             *before, last = data.split(_WHERE)
             for part in before:  # each of them ends with the question where the cursor is
                 self._stream.feed(part)
                 place = self._screen.cursor
                 self.process.send(f"\x1b[{place.y + 1};{place.x + 1}R")
             self._stream.feed(last)
+        return "\n".join(line.rstrip() for line in self._screen.display).strip()
+
+    def close(self) -> None:
+        self.process.kill(signal.SIGKILL)
+        self.process.wait()
+        self.process.close()
 
     def until(self, text: str, seconds: float = 60) -> str:
         end = time.monotonic() + seconds
@@ -107,7 +115,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     opened = Terminal(["-c", ENGINE], tmp_path)
     opened.until("you>")
     yield opened
-    opened.process.close(force=True)
+    opened.close()
 
 
 def test_an_answer_is_drawn_as_markdown_once(terminal: Terminal) -> None:

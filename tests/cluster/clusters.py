@@ -1,23 +1,22 @@
-"""What the tests of the cluster share: a small recipe, its run, and how curves are read."""
+"""What the tests of the cluster share: nodes, processes that are killed, and what must come of it."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+from trained import curves
 
-from medtune.data.prepare import prepare
-from medtune.model.load import load_tokenizer
-from medtune.recipe import Recipe, load_recipe
+from medtune.cluster.connect import connected
 from medtune.run import Run
 
 INTERVAL = 5
@@ -41,41 +40,16 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 
-def small_recipe(base: Path, name: str, *overrides: str) -> Recipe:
-    """In float32 and with dropout: what could make a difference does."""
-    return load_recipe(
-        "embedded-qlora",
-        [
-            f"name={name}",
-            f"model.base={base}",
-            "model.quantization=none",
-            "model.dtype=float32",
-            "adapter.dropout=0.1",
-            "data.limit=110",
-            "training.batch_size=2",
-            "training.gradient_accumulation=4",
-            "training.epochs=2",
-            "training.warmup_steps=0",
-            "training.learning_rate=3e-3",
-            "training.evaluate_every=5",
-            "training.samples=0",
-            *overrides,
-        ],
-    )
+def local_cluster(nodes: int) -> Any:
+    """A fixture: so many nodes on this machine, and the address of the first."""
 
+    @pytest.fixture(scope="module")
+    def address() -> Iterator[str]:
+        pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
+        with connected(f"local:{nodes}") as found:
+            yield found
 
-def prepared(recipe: Recipe, folder: Path) -> Run:
-    run = Run(folder / recipe.name)
-    prepare(recipe.data, run, load_tokenizer(recipe.model))
-    run.keep(recipe)
-    return run
-
-
-def curves(run: Run) -> dict[tuple[int, str], float]:
-    """Training loss, validation loss, gradient norm and learning rate by step."""
-    log = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    names = ("loss", "eval_loss", "grad_norm", "learning_rate")
-    return {(entry["step"], name): entry[name] for entry in log for name in names if name in entry}
+    return address
 
 
 def until(found: Callable[[], Any], what: str, seconds: float = 400) -> Any:
@@ -99,10 +73,14 @@ def starts_in(said: str) -> set[int]:
     return {int(step) for step in re.findall(r"from step (\d+)", said)}
 
 
-def most_steps_lost(said: str) -> int:
-    """How far the training fell back at most, by what the command said of its progress."""
+def check_same_end(run: Run, expected: Run, said: str) -> None:
+    """The run ended as the one that nothing happened to, and fell back one interval at most, by what
+    the command said of its progress."""
+    steps = [found.read_json(found.training_file)["steps"] for found in (run, expected)]
+    assert steps[0] == steps[1]
+    assert curves(run) == pytest.approx(curves(expected), abs=2e-5)
     reached = [int(step) for step in re.findall(r"training: (\d+)/", said)]
-    return max(before - after for before, after in pairwise(reached))
+    assert max(before - after for before, after in pairwise(reached)) <= INTERVAL, said
 
 
 class Killer(threading.Thread):

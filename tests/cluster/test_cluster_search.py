@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusters import Killer
+from clusters import Killer, local_cluster
 
-from medtune.cluster.connect import _cores, connected
+from medtune.cluster.connect import _cores
 from medtune.errors import MedtuneError
 from medtune.recipe import Recipe
 from medtune.run import Run
@@ -16,12 +15,8 @@ from medtune.run import Run
 optuna = pytest.importorskip("optuna")
 
 
-@pytest.fixture(scope="module")
-def two_nodes() -> Iterator[str]:
-    """Room for two trials at once, as they ask for all cores of a node."""
-    pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
-    with connected("local:2") as address:
-        yield address
+# Room for two trials at once, as they ask for all cores of a node.
+two_nodes = local_cluster(2)
 
 
 @pytest.mark.slow

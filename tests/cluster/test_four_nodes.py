@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
-from clusters import Killer, curves, prepared, small_recipe
+from clusters import Killer, local_cluster
+from trained import curves, prepared, small_recipe
 
-from medtune.cluster.connect import connected
 from medtune.errors import MedtuneError
 from medtune.evaluation.evaluate import evaluate
 from medtune.model.load import load_tuned
@@ -21,13 +21,8 @@ from medtune.recipe import Recipe
 from medtune.run import Run
 from medtune.training.train import train
 
-
-@pytest.fixture(scope="module")
-def four_nodes() -> Iterator[str]:
-    """Four nodes of one core each, whatever this machine has."""
-    pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
-    with connected("local:4") as address:
-        yield address
+# Of one core each, whatever this machine has.
+four_nodes = local_cluster(4)
 
 
 @pytest.mark.slow

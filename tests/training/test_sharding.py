@@ -15,11 +15,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from trained import curves, prepared, small_recipe
 
-from medtune.data.prepare import prepare
 from medtune.errors import MedtuneError
-from medtune.model.load import load_tokenizer, load_tuned
-from medtune.recipe import Recipe, load_recipe
+from medtune.model.load import load_tuned
+from medtune.recipe import Recipe
 from medtune.run import Run
 from medtune.training.train import train
 
@@ -61,34 +61,13 @@ except MedtuneError as error:
 
 
 def _recipe(base: Path, name: str, *overrides: str) -> Recipe:
-    return load_recipe(
-        "embedded-qlora",
-        [
-            f"name={name}",
-            f"model.base={base}",
-            "model.quantization=none",
-            "model.dtype=float32",
-            "adapter.dropout=0.1",
-            "data.limit=110",
-            "training.batch_size=2",
-            "training.gradient_accumulation=4",
-            "training.optimizer=adamw_torch",
-            "training.warmup_steps=0",
-            "training.learning_rate=3e-3",
-            "training.max_steps=10",
-            "training.evaluate_every=5",
-            "training.keep_checkpoints=3",
-            "training.samples=1",
-            *overrides,
-        ],
+    short = (
+        "training.optimizer=adamw_torch",
+        "training.max_steps=10",
+        "training.keep_checkpoints=3",
+        "training.samples=1",
     )
-
-
-def _prepared(recipe: Recipe, folder: Path) -> Run:
-    run = Run(folder)
-    prepare(recipe.data, run, load_tokenizer(recipe.model))
-    run.keep(recipe)
-    return run
+    return small_recipe(base, name, *short, *overrides)
 
 
 def _together(runs: list[Run], *flags: str) -> list[str]:
@@ -127,12 +106,6 @@ def _succeed(runs: list[Run], *flags: str) -> None:
     assert not said, "\n".join(said)
 
 
-def _losses(run: Run) -> dict[tuple[int, str], float]:
-    log = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    names = ("loss", "eval_loss", "grad_norm")
-    return {(entry["step"], name): entry[name] for entry in log for name in names if name in entry}
-
-
 def _answers(run: Run) -> list[str]:
     return [json.loads(line)["answer"] for line in run.samples_file.read_text().splitlines()]
 
@@ -143,14 +116,14 @@ def test_split_weights_learn_the_same_are_saved_whole_and_go_on_from_a_checkpoin
     tiny_base: Path, tmp_path: Path, quantization: str
 ) -> None:
     changes = (f"model.quantization={quantization}", "model.double_quantization=false")
-    here = _prepared(_recipe(tiny_base, "here", *changes), tmp_path / "here")
+    here = prepared(_recipe(tiny_base, "here", *changes), tmp_path)
     recipe = _recipe(tiny_base, "split", *changes, "cluster.sharding=fsdp")
-    first = _prepared(recipe, tmp_path / "first")
+    first = prepared(recipe, tmp_path)
     second = Run(Path(shutil.copytree(first.folder, tmp_path / "second")))
     expected = train(here.recipe(), here)
 
     _succeed([first, second], "pretend")
-    assert _losses(first) == pytest.approx(_losses(here), abs=2e-5)
+    assert curves(first) == pytest.approx(curves(here), abs=2e-5)
     assert _answers(first) == _answers(here)
     found = first.read_json(first.training_file)
     for name in ("steps", "trainable_parameters", "total_parameters"):
@@ -167,7 +140,7 @@ def test_split_weights_learn_the_same_are_saved_whole_and_go_on_from_a_checkpoin
     shutil.rmtree(second.folder)
     shutil.copytree(first.folder, second.folder)
     _succeed([first, second], "pretend", "resume")
-    assert _losses(first) == pytest.approx(_losses(here), abs=2e-5)
+    assert curves(first) == pytest.approx(curves(here), abs=2e-5)
     assert load_tuned(first).peft_config
 
 
@@ -177,7 +150,7 @@ def test_workers_without_a_gpu_say_so(tiny_base: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     recipe = _recipe(tiny_base, "split", "cluster.sharding=fsdp")
-    first = _prepared(recipe, tmp_path / "first")
+    first = prepared(recipe, tmp_path)
     second = Run(Path(shutil.copytree(first.folder, tmp_path / "second")))
     said = _together([first, second])
     assert len(said) == 2

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from trained import prepared
 
-from medtune.data.prepare import prepare
 from medtune.data.rows import Row, read_split
 from medtune.embedded import BASE_FOLDER
 from medtune.errors import MedtuneError
@@ -41,13 +41,6 @@ def _recipe(base: Path, *overrides: str) -> Recipe:
             *overrides,
         ],
     )
-
-
-def _prepared(recipe: Recipe, folder: Path) -> Run:
-    run = Run(folder / recipe.name)
-    prepare(recipe.data, run, load_tokenizer(recipe.model))
-    run.keep(recipe)
-    return run
 
 
 def test_only_the_answer_and_its_end_token_are_trained(tiny_base: Path) -> None:
@@ -86,7 +79,7 @@ def test_training_lowers_the_validation_loss_and_leaves_a_loadable_adapter(
     tiny_base: Path, tmp_path: Path, quantization: str
 ) -> None:
     recipe = _recipe(tiny_base, f"model.quantization={quantization}", "training.learning_rate=1e-2")
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     trained = train(recipe, run)
     assert trained.validation_loss < trained.validation_loss_before
     assert trained.steps == math.ceil(len(read_split(run, "train")) / 8)
@@ -104,7 +97,7 @@ def test_the_adapter_switched_off_is_the_base_and_not_the_tuned_model(
     recipe = _recipe(
         tiny_base, "model.quantization=none", "model.dtype=float32", "training.learning_rate=1e-2"
     )
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     train(recipe, run)
     base, tuned = load_base(recipe.model), load_tuned(run)
     ids = torch.arange(10, 40)[None]
@@ -135,7 +128,7 @@ def test_packing_trains(tiny_base: Path, tmp_path: Path) -> None:
     recipe = _recipe(
         tiny_base, "training.packing=true", "training.batch_size=1", "training.learning_rate=1e-2"
     )
-    trained = train(recipe, _prepared(recipe, tmp_path))
+    trained = train(recipe, prepared(recipe, tmp_path))
     assert trained.validation_loss < trained.validation_loss_before
 
 
@@ -160,7 +153,7 @@ _LONGER = (
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Trained]:
     recipe = _recipe(tiny_base, *_LONGER, "name=whole")
-    run = _prepared(recipe, tmp_path_factory.mktemp("uninterrupted"))
+    run = prepared(recipe, tmp_path_factory.mktemp("uninterrupted"))
     return run, train(recipe, run)
 
 
@@ -169,7 +162,7 @@ def test_an_interrupted_training_goes_on_to_the_same_loss(
     tiny_base: Path, tmp_path: Path, uninterrupted: tuple[Run, Trained], how: signal.Signals
 ) -> None:
     whole, expected = uninterrupted
-    run = _prepared(_recipe(tiny_base, *_LONGER, "name=broken"), tmp_path)
+    run = prepared(_recipe(tiny_base, *_LONGER, "name=broken"), tmp_path)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         _command(run), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -203,7 +196,7 @@ def test_an_interrupted_training_goes_on_to_the_same_loss(
 
 def test_a_training_without_resume_begins_afresh(tiny_base: Path, tmp_path: Path) -> None:
     recipe = _recipe(tiny_base, "training.max_steps=8", "training.keep_checkpoints=5")
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     train(recipe, run)
     shorter = _recipe(tiny_base, "training.max_steps=4")
     train(shorter, run)
@@ -241,7 +234,7 @@ def test_the_trainer_reads_whole_answers_with_their_end_also_where_padding_is_th
         monkeypatch.setattr(module, "_arguments", padded)
         monkeypatch.setattr(documents, "use_documents_attention", lambda model: None)
     recipe = _recipe(base, f"training.packing={batches_are == 'packed'}", "data.limit=40")
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     train(recipe, run)
     answers = []
     for batch in batches:
@@ -276,7 +269,7 @@ def test_the_other_ways_to_train_learn_too(
     tiny_base: Path, tmp_path: Path, settings: list[str]
 ) -> None:
     recipe = _recipe(tiny_base, "training.learning_rate=1e-2", "training.max_steps=6", *settings)
-    trained = train(recipe, _prepared(recipe, tmp_path))
+    trained = train(recipe, prepared(recipe, tmp_path))
     assert trained.validation_loss < trained.validation_loss_before
 
 
@@ -291,7 +284,7 @@ def test_checkpointing_changes_no_loss(tiny_base: Path, tmp_path: Path) -> None:
             f"training.gradient_checkpointing={checkpointing}",
             f"name=checkpointing-{checkpointing}",
         )
-        losses.append(train(recipe, _prepared(recipe, tmp_path)).validation_loss)
+        losses.append(train(recipe, prepared(recipe, tmp_path)).validation_loss)
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
@@ -308,7 +301,7 @@ def test_early_stopping_ends_the_run_and_keeps_the_best_weights(
         "training.early_stopping=2",
         "data.limit=60",
     )
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     trained = train(recipe, run)
     losses = _losses(run)
     best = min(losses, key=losses.__getitem__)
@@ -324,7 +317,7 @@ def test_early_stopping_ends_the_run_and_keeps_the_best_weights(
 
 def test_a_half_written_checkpoint_is_passed_over(tiny_base: Path, tmp_path: Path) -> None:
     recipe = _recipe(tiny_base, "training.keep_checkpoints=5")
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     whole = train(recipe, run)
     newest = run.checkpoints / f"checkpoint-{whole.steps}"
     (newest / "optimizer.pt").write_bytes(b"PK half")
@@ -341,7 +334,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(tiny_base: Path, tmp_pat
         "training.learning_rate=1e30",
         "training.max_grad_norm=1e30",
     )
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     with pytest.raises(MedtuneError, match="no number any more at step"):
         train(recipe, run)
     assert not run.adapter.exists()
@@ -357,7 +350,7 @@ def test_a_loss_that_explodes_stops_with_a_sentence_and_saves_nothing_ruined(
         "training.learning_rate=1",
         "training.max_grad_norm=1e9",
     )
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     with pytest.raises(MedtuneError, match=r"rose from .* at step 4; .*Try half"):
         train(recipe, run)
     assert not list(run.checkpoints.glob("checkpoint-*"))
@@ -371,7 +364,7 @@ def test_a_batch_that_does_not_fit_fails_before_the_first_validation(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(OrderedTrainer, "_try_longest_batch", full)
-    run = _prepared(_recipe(tiny_base), tmp_path)
+    run = prepared(_recipe(tiny_base), tmp_path)
     with pytest.raises(
         MedtuneError, match=r"8 rows .* does not fit in memory; try training\.batch"
     ):
@@ -383,7 +376,7 @@ def test_trying_the_longest_batch_changes_no_loss(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = _recipe(tiny_base, "adapter.dropout=0.2", "training.neftune_noise=5", "data.limit=60")
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     lengths = []
     tried = OrderedTrainer._try_longest_batch
 
@@ -409,7 +402,7 @@ def test_training_without_prepared_rows_says_what_to_do(tiny_base: Path, tmp_pat
 
 
 def test_rows_prepared_by_the_run_are_those_that_are_read(tiny_base: Path, tmp_path: Path) -> None:
-    run = _prepared(_recipe(tiny_base), tmp_path)
+    run = prepared(_recipe(tiny_base), tmp_path)
     assert len(read_split(run, "train")) > len(read_split(run, "test"))
 
 
@@ -433,7 +426,7 @@ def test_every_method_learns_and_its_saved_weights_give_the_measured_loss(
     from medtune.evaluation.perplexity import answer_losses
 
     recipe = _recipe(tiny_base, "training.learning_rate=5e-3", "training.max_steps=8", *overrides)
-    run = _prepared(recipe, tmp_path)
+    run = prepared(recipe, tmp_path)
     trained = train(recipe, run)
     assert trained.validation_loss < trained.validation_loss_before - 0.02
     rows = read_split(run, "validation")
