@@ -11,7 +11,7 @@ from hypothesis import settings
 from medtune.run import Run
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # As many workers as cores: threads of two jobs on one core wait for each other.
+    # No fewer workers than cores: threads of two jobs on one core wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says nothing on a machine that other work shares.
@@ -25,7 +25,7 @@ SHARED = REPOSITORY.parent / "shared"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests go first, so that no worker has one left when the other is done."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    # By name among themselves: the demo fills one core while the clusters take turns on the other.
+    # By name among themselves, so that the order is the same everywhere.
     items.sort(key=lambda item: (0, item.path.name) if item.path in slow else (1, ""))
 
 

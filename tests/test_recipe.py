@@ -43,6 +43,16 @@ def test_validation_and_test_must_leave_training_rows(tmp_path: Path) -> None:
         load_recipe(path)
 
 
+@pytest.mark.parametrize("text", ["", "\n\n", "# mine, to be written\n"])
+def test_an_empty_recipe_is_refused_and_not_a_training_of_the_defaults(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(MedtuneError, match=r"mine\.yaml is empty; `medtune recipes "):
+        load_recipe(path)
+
+
 def test_broken_yaml_is_named_with_line(tmp_path: Path) -> None:
     with pytest.raises(MedtuneError, match="line 2"):
         load_recipe(_file(tmp_path, "name: mine\ndata: {limit: 3]\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -508,7 +509,7 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    __import__("re").compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
 )
 
@@ -517,7 +518,7 @@ def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[tuple[str, ...],
     """The tree of the YAML, and the line of every key."""
     try:
         node = yaml.compose(text, Loader=_Loader)
-        tree = yaml.load(text, Loader=_Loader) if node else {}
+        tree = yaml.load(text, Loader=_Loader) if node else None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -525,9 +526,13 @@ def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[tuple[str, ...],
         raise MedtuneError(
             f"{path}{where}: this is no valid YAML: {problem}.", exit_code=2
         ) from None
+    if tree is None:
+        raise MedtuneError(
+            f"{path} is empty; `medtune recipes embedded-qlora > {path}` begins one.", exit_code=2
+        )
     if not isinstance(tree, dict):
         raise MedtuneError(
-            f"{path}: a recipe is a list of `section: ...` entries; see `medtune recipes show`.",
+            f"{path}: a recipe is a list of `section: ...` entries; `medtune recipes` lists some.",
             exit_code=2,
         )
     lines: dict[tuple[str, ...], int] = {}
