@@ -28,6 +28,7 @@ from rich.progress import track
 
 from medtune.embedded.consultations import consultations
 from medtune.safety.assess import assess, findings_of
+from medtune.safety.rules import ONE_PICTURE
 from medtune.safety.source import RULES_FOLDER
 from medtune.safety.vignettes import vignettes
 from medtune.safety.weighing import (
@@ -166,6 +167,13 @@ SEEN_LATER = """
     my migraine is back, pounding on the left side, I cannot stand light and feel queasy, what helps
     a throbbing headache behind one eye with nausea, bright lights are too much, like every month
     half of my head throbs, noise and light bother me and I feel sick, which tablet is best
+    my head pounds on the left, daylight is too bright and my stomach turns, what helps
+    a pulsing headache over the right temple since noon, I want a dark room and feel queasy
+    one-sided headache with each heartbeat, screens hurt, no appetite, is this a migraine
+    it throbs behind my right eye and I have to lie in the dark, a bit nauseous, what now
+    first zigzag lines for twenty minutes as always, now the headache on one side and I feel sick
+    headache on one side of the head all morning, sensitive to light and sound, queasy, what can I take
+    light and noise are unpleasant, my temple throbs and I could be sick, what eases it
     I decided it at last: from Monday I go running, which shoes are good
     it is settled, I stop smoking on Friday, what helps with the cravings
     I have made up my mind, next week I start a course in pottery, can clay dry out my hands
@@ -312,6 +320,10 @@ Rows = list[list[np.ndarray]]
 """By message, by stretch, the numbers of what is found."""
 
 
+UNKNOWN = 30
+"""Messages of each length in which nothing is known: they are no emergencies."""
+
+
 def numbered(found: list[list[dict[str, int]]]) -> tuple[list[str], Rows]:
     """The names that are found often enough, number nought being nothing, and the messages so."""
     counted = Counter(name for parts in found for name in {n for part in parts for n in part})
@@ -379,9 +391,10 @@ def targets(rows: list[Message]) -> tuple[np.ndarray, np.ndarray]:
     return wanted, asked
 
 
-def check(rows: list[Message], numbers: Rows, things: int, count: int) -> None:
-    """What thresholds would give on files that were left out of the fit; the first ``count``
-    messages are as they were written."""
+def check(rows: list[Message], numbers: Rows, things: int, ruled: np.ndarray) -> None:
+    """What thresholds would give on files that were left out of the fit, for the first messages, which
+    are as they were written; ``ruled`` says in which of them a rule for emergencies fired."""
+    count = len(ruled)
     folds = np.array([fold for *_, fold in rows])
     kinds = np.array([kind for _, kind, _, _ in rows])[:count]
     wanted, asked = targets(rows)
@@ -393,13 +406,19 @@ def check(rows: list[Message], numbers: Rows, things: int, count: int) -> None:
         model = fit(kept, wanted[~out], asked[~out], things)
         sums[out] = weighed(model, [r for r, aside in zip(numbers, out, strict=True) if aside])
     sums = sums[:count]
-    for column, rates in ((0, (-3, -2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3)), (2, (-1, 0, 1, 2, 3, 4))):
+    for column, which, rates in (
+        (0, ruled, (-3, -2, -1.5, -1, -0.5, 0, 0.5, 1)),
+        (0, ~ruled, (-1, -0.5, 0, 0.5, 1, 1.5, 2, 3)),
+        (2, ruled | ~ruled, (0, 1, 2, 3, 4, 5)),
+    ):
+        print(f"{COLUMNS[column]}, {which.sum()} messages:")
         for least in rates:
-            judged = sums[:, column] > least
+            judged = sums[which, column] >= least
             by_kind = "  ".join(
-                f"{kind} {judged[kinds == kind].mean():.3f}" for kind in sorted(set(kinds))
+                f"{kind} {judged[kinds[which] == kind].sum()} of {(kinds[which] == kind).sum()}"
+                for kind in sorted(set(kinds))
             )
-            print(f"{COLUMNS[column]} from {least}: {by_kind}")
+            print(f"  from {least}: {by_kind}")
 
 
 def unseen() -> None:
@@ -433,14 +452,18 @@ def main() -> None:
     torch.set_num_threads(1)  # the same sums on every machine of a kind
     written = messages(arguments.files)
     rows = with_company(written)
-    found = []
+    found, ruled = [], []
     for texts, *_ in track(rows, "reading the messages"):
         findings, fired = findings_of(texts)
+        ruled.append(any(one.level == "emergency" for one in fired))
         parts = stretches(len(findings.reading.words.words))
         found.append(list(gathered(features(findings, fired), parts)))
+    for bits in range(ONE_PICTURE.bit_length() + 1):
+        found += [[{f"length:{bits}": 0}]] * UNKNOWN
+        rows += [([], "allow", "", "unknown")] * UNKNOWN
     names, numbers = numbered(found)
     if arguments.check:
-        return check(rows, numbers, len(names), len(written))
+        return check(rows, numbers, len(names), np.array(ruled[: len(written)]))
     model = fit(numbers, *targets(rows), len(names))
     save_network(TARGET, model.exported(names))
     print(f"{len(rows)} messages, {len(names) - 1} words, pairs, concepts and rules")

@@ -98,8 +98,8 @@ def test_an_ordinary_question_or_what_is_over_is_no_emergency(calm: str, grave: 
 
 def test_a_migraine_is_seen_the_same_day_and_a_graver_headache_at_once() -> None:
     migraine = (
-        "I have a throbbing pain on one side of my head, light hurts my eyes and I feel sick, "
-        "like every month. What can I do?"
+        "I have a throbbing pain on one side of my head, light hurts my eyes and I feel sick. "
+        "What can I do?"
     )
     assert assess(migraine).urgency != "emergency"
     assert assess(f"{migraine} I have a fever and my neck is stiff.").urgency == "emergency"

@@ -14,6 +14,7 @@ from medtune.safety.lexicon import Lexicon
 from medtune.safety.rules import ONE_PICTURE
 from medtune.safety.vignettes import vignettes
 from medtune.safety.weighing import (
+    MOST_STRETCHES,
     Names,
     Network,
     features,
@@ -106,6 +107,12 @@ def test_stretches_cover_a_message_and_overlap(length: int) -> None:
         assert any(part.start <= at and at + 10 <= part.stop for part in parts)
 
 
+def test_of_an_endless_message_both_ends_are_weighed() -> None:
+    parts = stretches(1_000_000)
+    assert len(parts) == MOST_STRETCHES
+    assert (parts[0].start, parts[-1].stop) == (0, 1_000_000)
+
+
 def test_each_stretch_holds_what_stands_in_it() -> None:
     found = [(i, f"w{i}") for i in range(200)] + [(i, "same") for i in range(0, 200, 50)]
     parts = stretches(200)
@@ -138,14 +145,19 @@ def test_what_alarms_without_a_rule_shows_the_words_that_weighed_most() -> None:
         assert all(row.messages[s.message][s.start : s.end].strip() for s in found.spans)
 
 
-_ROW = "{emergency_from: 0, gravest_from: -1, declines_from: 2, source: x}"
+_ROW = "{believed_from: 0, gravest_from: -1, alone_from: 1, declines_from: 2, source: x}"
 
 
 @pytest.mark.parametrize(
     ("row", "names", "says"),
     [
-        ("{emergency_from: 1}", [""], "weighing.yaml, line 2: weighing needs emergency_from"),
-        (_ROW.replace("-1", "1"), [""], "the gravest rules need no more"),
+        ("{believed_from: 1}", [""], "weighing.yaml, line 2: weighing needs believed_from"),
+        (
+            _ROW.replace("gravest_from: -1", "gravest_from: 1"),
+            [""],
+            "the gravest rules need the least",
+        ),
+        (_ROW.replace("alone_from: 1", "alone_from: -1"), [""], "the gravest rules need the least"),
         (_ROW.replace(", source: x", ""), [""], "names no source"),
         (_ROW, ["", "c:leg"], "weighs a concept that does not exist, “leg”"),
         (_ROW, ["", "n:leg"], "weighs a concept that does not exist, “leg”"),

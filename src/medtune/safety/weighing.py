@@ -3,12 +3,13 @@
 A small network, fitted by ``scripts/weigh_evidence.py`` and kept in ``rules/fitted.npz``, adds up
 what each word, pair of neighbouring words, concept and rule that fired weighs, and what they weigh
 beside each other.  It says three sums: for an emergency, for one of the mind, for a request to be
-declined.  ``rules/weighing.yaml`` says from what sum a message is an emergency: from there the rules
-that fired are believed, and where none did the message alarms by itself; below it the rules that
-fired for an emergency are lowered to the same day, unless three of them agree.
+declined.  ``rules/weighing.yaml`` says from what sum the rules that fired for an emergency are
+believed; below it they are lowered to the same day.  Where none fired a message alarms by itself, and
+for that the sum must be higher: nothing that anybody wrote a rule for was found.
 
 A message longer than ``ONE_PICTURE`` words is weighed in overlapping stretches of that length, and
-the heaviest counts: what is harmless elsewhere takes nothing from an emergency.
+the heaviest counts: what is harmless elsewhere takes nothing from an emergency.  Of a message of more
+than ``MOST_STRETCHES`` the first and the last half as many are weighed, as its concepts are found.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ COLUMNS = ("emergency", "crisis", "decline")
 """What is weighed: an emergency at all, one of the mind, a request to decline."""
 STEP = ONE_PICTURE // 2
 """Words from the start of one stretch to the start of the next."""
+MOST_STRETCHES = 2_000
 # They are in every message or say nothing by themselves.
 _LEFT_OUT = frozenset(
     {*CUES, "idiom", "having", "any", "any_age", "pronoun", "be", "who", "cannot"}
@@ -37,10 +39,8 @@ _LEFT_OUT = frozenset(
 _MOST_PLACES = 3
 _MOST_RULES = 3
 _AT_ONCE = 4096
-_THRESHOLDS = ("emergency_from", "gravest_from", "declines_from")
+_THRESHOLDS = ("believed_from", "gravest_from", "alone_from", "declines_from")
 _GRAVEST = frozenset({"suicide", "violence", "poisoning"})
-_AGREED = 3
-"""So many rules for an emergency are believed whatever the sum."""
 _Found = list[tuple[int, str]]
 """Where something stands, and what it is called."""
 
@@ -50,7 +50,10 @@ def stretches(length: int) -> list[range]:
     if length <= ONE_PICTURE:
         return [range(length)]
     last = length - ONE_PICTURE
-    return [range(at, at + ONE_PICTURE) for at in (*range(0, last, STEP), last)]
+    starts = [*range(0, last, STEP), last]
+    if len(starts) > MOST_STRETCHES:
+        starts = starts[: MOST_STRETCHES // 2] + starts[-MOST_STRETCHES // 2 :]
+    return [range(at, at + ONE_PICTURE) for at in starts]
 
 
 def features(findings: Findings, fired: Sequence[Fired], known: Names | None = None) -> _Found:
@@ -99,18 +102,24 @@ def features(findings: Findings, fired: Sequence[Fired], known: Names | None = N
 def gathered(found: _Found, parts: Sequence[range]) -> Iterator[dict[str, int]]:
     """What stands in each stretch, once, with a place of it, and how long the stretch is; in time
     linear in what is found."""
-    if len(parts) > 1:
-        found = sorted(found)
+    if len(parts) == 1:
+        yield _named(found, parts[0])
+        return
+    found = sorted(found)
     first = last = 0
     for part in parts:
-        while first < len(found) and len(parts) > 1 and found[first][0] < part.start:
+        while first < len(found) and found[first][0] < part.start:
             first += 1
         last = max(first, last)
-        while last < len(found) and (len(parts) == 1 or found[last][0] < part.stop):
+        while last < len(found) and found[last][0] < part.stop:
             last += 1
-        names = {name: place for place, name in found[first:last]}
-        names[f"length:{len(part).bit_length()}"] = part.start
-        yield names
+        yield _named(found[first:last], part)
+
+
+def _named(found: _Found, part: range) -> dict[str, int]:
+    names = {name: place for place, name in found}
+    names[f"length:{len(part).bit_length()}"] = part.start
+    return names
 
 
 class Names:
@@ -153,12 +162,13 @@ class Network:
         if len(stretches) == 1:  # most messages; half the time
             found = np.array(stretches[0], np.intp)
             together = self.vectors[found].sum(axis=0, dtype=np.int32, keepdims=True)
-            return self._through(together * self.scale) + self.alone[found].sum(axis=0)
+            alone = self.alone[found].sum(axis=0, dtype=np.float64)
+            return self._through(together * self.scale) + alone
         sizes = [len(one) for one in stretches]
         found = np.fromiter((i for one in stretches for i in one), np.intp, sum(sizes))
         starts = np.cumsum([0, *sizes[:-1]])
         together = np.add.reduceat(self.vectors[found], starts, axis=0, dtype=np.int32)
-        alone = np.add.reduceat(self.alone[found], starts, axis=0)
+        alone = np.add.reduceat(self.alone[found], starts, axis=0, dtype=np.float64)
         return self._through(together * self.scale) + alone
 
     def shares(self, found: Sequence[int]) -> NDArray[np.float32]:
@@ -179,9 +189,12 @@ class Weighing:
     """The network, and what is said where it alarms."""
 
     network: Network
-    emergency_from: float
+    believed_from: float
+    """Where a rule for emergencies fired."""
     gravest_from: float
-    """Where a rule about suicide, violence or poisoning fired."""
+    """Where one about suicide, violence or poisoning fired."""
+    alone_from: float
+    """Where none fired."""
     declines_from: float
     emergency: Rule
     crisis: Rule
@@ -195,21 +208,18 @@ class Weighing:
         sums = self._sums(parts)
         heaviest = sums.argmax(axis=0)
         emergency, decline = sums[heaviest[0], 0], sums[heaviest[2], 2]
-        heavy = parts[heaviest[0]]
         result = list(fired)
         grave = {f.rule.category for f in fired if f.level == "emergency"}
-        if emergency >= self.emergency_from or (
-            grave & _GRAVEST and emergency >= self.gravest_from
-        ):
-            if not grave and _has_finding(heavy):
+        if not grave:
+            if emergency >= self.alone_from:
                 rule = self.crisis if sums[heaviest[0], 1] > 0 else self.emergency
-                result.append(Fired(rule, self._places(heavy, 0), rule.level, rule.reply))
-        else:
+                places = self._places(parts[heaviest[0]], 0)
+                result.append(Fired(rule, places, rule.level, rule.reply))
+        elif emergency < (self.gravest_from if grave & _GRAVEST else self.believed_from):
             result = [_lowered(f) if f.level == "emergency" else f for f in fired]
-        asked = parts[heaviest[2]]
-        if decline >= self.declines_from and _has_finding(asked):
+        if decline >= self.declines_from:
             rule = self.decline
-            places = self._places(asked, 2)
+            places = self._places(parts[heaviest[2]], 2)
             result.append(Fired(rule, places, rule.level, rule.reply))
         return result
 
@@ -229,12 +239,6 @@ class Weighing:
         return tuple(Hit(p, p + 1, (p,)) for p in list(dict.fromkeys(places))[:_MOST_PLACES])
 
 
-def _has_finding(part: dict[str, int]) -> bool:
-    """Whether concepts count there at two places or more; less, or words that few messages held, say
-    nothing ("count")."""
-    return len({place for name, place in part.items() if name[:2] == "c:"}) > 1
-
-
 def _lowered(fired: Fired) -> Fired:
     return replace(fired, level="urgent_same_day", reply="urgent_same_day")
 
@@ -249,11 +253,11 @@ def load_weighing(folder: Path, lexicon: Lexicon) -> Weighing:
     [row] = read_rows(folder / name, "weighing") or [Row(name, 1, {})]
     value: dict[str, Any] = row.value if isinstance(row.value, dict) else {}
     try:
-        emergency, gravest, declines = (float(value[key]) for key in _THRESHOLDS)
+        believed, gravest, alone, declines = (float(value[key]) for key in _THRESHOLDS)
     except (KeyError, ValueError):
         raise row.wrong(f"weighing needs {', '.join(_THRESHOLDS)}, numbers.") from None
-    if gravest > emergency:
-        raise row.wrong("the gravest rules need no more than others to be believed.")
+    if not gravest <= believed <= alone:
+        raise row.wrong("the gravest rules need the least to be believed, and no rule the most.")
     source = str(value.get("source", ""))
     if not source:
         raise row.wrong("weighing names no source.")
@@ -269,8 +273,9 @@ def load_weighing(folder: Path, lexicon: Lexicon) -> Weighing:
         )
     return Weighing(
         network,
-        emergency,
+        believed,
         gravest,
+        alone,
         declines,
         rule("weighed-together", "general", "emergency", "emergency"),
         rule("weighed-crisis", "suicide", "emergency", "crisis"),
