@@ -23,14 +23,10 @@ SHARED = REPOSITORY.parent / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests go first, so that no worker has one left when the others are done; a file
-    stays together, and so do all that start Ray, for two clusters at once starve each other."""
+    """Files with slow tests go first, so that no worker has one left when the other is done."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     # By name among themselves, so that the order is the same everywhere.
     items.sort(key=lambda item: (0, item.path.name) if item.path in slow else (1, ""))
-    for item in items:
-        ray = item.path.parent.name == "cluster" or item.path.name == "test_ray.py"
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.path.stem))
 
 
 @pytest.fixture(scope="session", autouse=True)
