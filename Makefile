@@ -1,15 +1,14 @@
 # Two commands do everything: `make demo` and `make test`.
 PYTHON ?= python3
 VENV   ?= .venv
-# Tests at a time, on two cores: many wait for processes that they started.
-JOBS   ?= 3
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test test-long lint format bench clean
 
 help:
 	@echo "make demo   install and run the whole job; ARGS=--no-serve ends after the report"
 	@echo "make test   install and run the tests; ARGS=... goes to pytest"
+	@echo "make test-long  a search and a cut link on a cluster, which take minutes each"
 	@echo "make lint   ruff and pyright"
 	@echo "make bench  measure the demo job; results in benchmarks/results"
 
@@ -30,7 +29,10 @@ demo: $(VENV)/.installed
 	$(BIN)/medtune demo $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
+
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

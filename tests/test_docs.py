@@ -317,6 +317,7 @@ def test_what_is_not_run_names_targets_files_and_extras_that_exist(command: str)
         tools = {
             "demo": "medtune demo",
             "test": "pytest",
+            "test-long": "pytest -m long",
             "lint": "pyright",
             "format": "ruff format",
         }

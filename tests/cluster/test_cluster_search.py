@@ -19,7 +19,7 @@ optuna = pytest.importorskip("optuna")
 two_nodes = local_cluster(2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_has_several_trials_at_once_repeats_a_killed_one_and_ends_a_hopeless_one(
     tiny_base: Path, tmp_path: Path, two_nodes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

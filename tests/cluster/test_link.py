@@ -100,7 +100,7 @@ def network() -> Iterator[Network]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_link_cut_for_a_moment_costs_nothing_and_for_long_one_interval_at_most(
     tiny_base: Path, tmp_path: Path, network: Network
