@@ -11,7 +11,7 @@ not, ``decline`` is a request that is not fulfilled.  The tuning half of the vig
 ordinary complaints and emergencies of the built-in dialogues' training split; the reporting half is
 never read.  The network of ``medtune.safety.weighing`` is fitted with torch, on one thread.
 ``--check`` leaves out a fifth of the files after the other instead and prints what thresholds give on
-what was left out; those in ``weighing.yaml`` are chosen from that table.
+what was left out.
 """
 
 from __future__ import annotations
